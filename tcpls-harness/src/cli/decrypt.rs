@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::files::{is_same, unreadable, unwritable};
+use super::files::{check_output, unreadable, unwritable};
 use super::part::Part;
 use super::signals::Signals;
 use super::{Outcome, output, report};
@@ -134,10 +134,7 @@ fn find(args: &Args) -> Outcome<Summary> {
 /// neither the mode nor the contents of an earlier file show what is decrypted now.
 fn create(path: &Path, args: &Args) -> Outcome<(PduWriter<BufWriter<File>>, Part)> {
     for input in [&args.capture, &args.keylog] {
-        if is_same(path, input) {
-            let (path, input) = (path.display(), input.display());
-            return Err(format!("can't write {path}: it is the input {input}; pass another file with -o").into());
-        }
+        check_output(path, input, "-o")?;
     }
     let part = Part::create_private(path).map_err(|error| unwritable(path, error))?;
     let file = part.file.try_clone().map_err(|error| unwritable(path, error))?;

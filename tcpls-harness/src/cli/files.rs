@@ -19,7 +19,7 @@ pub(crate) fn unreadable(path: &Path, error: impl Display) -> String {
 }
 
 /// Whether two names are of one file that exists, by links too.
-pub(crate) fn is_same(one: &Path, other: &Path) -> bool {
+fn is_same(one: &Path, other: &Path) -> bool {
     #[cfg(unix)]
     let identity = |path: &Path| {
         use std::os::unix::fs::MetadataExt;
@@ -28,6 +28,16 @@ pub(crate) fn is_same(one: &Path, other: &Path) -> bool {
     #[cfg(not(unix))]
     let identity = |path: &Path| path.canonicalize();
     matches!((identity(one), identity(other)), (Ok(one), Ok(other)) if one == other)
+}
+
+/// # Errors
+/// The output, which this option names, is the input.
+pub(crate) fn check_output(out: &Path, input: &Path, option: &str) -> Outcome {
+    if is_same(out, input) {
+        let (out, input) = (out.display(), input.display());
+        return Err(format!("can't write {out}: it is the input {input}; pass another file with {option}").into());
+    }
+    Ok(())
 }
 
 /// Creates a directory and its parents.

@@ -250,7 +250,7 @@ impl Command {
         is_local || matches!(self, Self::Serve(_) | Self::Proxy(_) | Self::Perf(perf::Perf::Server(_)))
     }
 
-    /// Which sessions it makes, for their qlog files.
+    /// Which of its sessions have qlog files.
     fn sessions(&self) -> qlog::Sessions {
         match self {
             Self::Demo(_) | Self::Serve(_) | Self::Get(_) | Self::Socks(_) | Self::Forward(_) | Self::Pipe(_) => {

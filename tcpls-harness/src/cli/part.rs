@@ -87,13 +87,17 @@ impl Part {
     }
 
     /// Creates a file that only this user can read, whatever file of this name there was before. Where a link leads, the
-    /// file is replaced.
+    /// file is replaced; that of standard output is continued.
     pub(super) fn create_private(target: &Path) -> io::Result<Self> {
         let mut options = File::options();
         options.write(true);
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         let is_file = target.metadata().is_ok_and(|metadata| metadata.is_file());
+        #[cfg(unix)]
+        if is_file && is_stdout(target) {
+            return Ok(Self { file: stdout()?, path: None });
+        }
         let target = if is_file { target.canonicalize()? } else { target.to_owned() };
         Self::create_file(&target, &mut options)
     }
@@ -189,6 +193,17 @@ impl Drop for Part {
             fate.settle(path);
         }
     }
+}
+
+/// Whether this is the file that standard output goes to, for example as `/dev/stdout`.
+#[cfg(unix)]
+fn is_stdout(path: &Path) -> bool {
+    let identity = |metadata: std::fs::Metadata| {
+        use std::os::unix::fs::MetadataExt;
+        (metadata.dev(), metadata.ino())
+    };
+    let out = stdout().and_then(|file| file.metadata()).map(identity);
+    matches!((path.metadata().map(identity), out), (Ok(one), Ok(other)) if one == other)
 }
 
 /// Standard output, without its buffer.

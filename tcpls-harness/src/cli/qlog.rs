@@ -13,6 +13,8 @@ const VARIABLE: &str = "QLOGDIR";
 
 /// How long a command that ends waits for its disk.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// The same for simulated sessions, which wait for the disk while they run, too. A signal ends the command before.
+const SIMULATED_PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Where files are written, if the command line or the environment says so.
 static WANTED: OnceLock<Wanted> = OnceLock::new();
@@ -26,7 +28,7 @@ struct Wanted {
     is_simulated: bool,
 }
 
-/// What a command makes.
+/// The sessions of a command that have qlog files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sessions {
     None,
@@ -39,12 +41,15 @@ pub(super) enum Sessions {
 /// The variable may be set for all commands: a directory that cannot be used is an error only if the command line names it.
 ///
 /// # Errors
-/// The directory of the command line cannot be created, or the command makes no session.
+/// The directory of the command line cannot be created, or the command writes no qlog files.
 pub(super) fn start(directory: Option<&Path>, sessions: Sessions) -> Outcome {
     let variable = || env::var_os(VARIABLE).filter(|directory| !directory.is_empty()).map(PathBuf::from);
     let is_simulated = sessions == Sessions::Simulated;
     match directory {
-        Some(_) if sessions == Sessions::None => Err("--qlog: this command makes no session".into()),
+        Some(_) if sessions == Sessions::None => Err(
+            "--qlog: this command writes no qlog files; commands with sessions over sockets and \"tcpls sim run\" do"
+                .into(),
+        ),
         Some(directory) => {
             let wanted = Wanted { directory: directory.to_path_buf(), is_simulated };
             _ = QLOG.set(Some(open(&wanted)?));
@@ -79,9 +84,11 @@ pub(crate) fn current() -> Option<Qlog> {
 /// Waits until everything is written, or the disk proves too slow, and says what is missing.
 pub(super) async fn finish() {
     let Some(Some(qlog)) = QLOG.get() else { return };
+    let is_simulated = WANTED.get().is_some_and(|wanted| wanted.is_simulated);
+    let patience = if is_simulated { SIMULATED_PATIENCE } else { PATIENCE };
     // In a thread of its own: those of the runtime may all wait for a disk.
     let (sender, flushed) = tokio::sync::oneshot::channel();
-    let waits = std::thread::Builder::new().spawn(move || _ = sender.send(qlog.flush(PATIENCE)));
+    let waits = std::thread::Builder::new().spawn(move || _ = sender.send(qlog.flush(patience)));
     let is_written = waits.is_ok() && flushed.await.unwrap_or(false);
     if let Some(failure) = qlog.failure() {
         output::tell(format_args!("qlog: {failure}"));

@@ -10,7 +10,7 @@ use tcpls_core::record::{EVENTS, Mark, TRACED};
 use tcpls_core::trace::{Event, Sink};
 use tcpls_core::{Connection, Side, Time};
 
-use super::files::OutFile;
+use super::files::{OutFile, check_output};
 use super::text::visible_lines;
 use super::units::parse_duration;
 use super::{Outcome, output, report, view};
@@ -106,8 +106,12 @@ pub(super) fn run(args: &Args) -> Outcome {
     if let Some(test) = &args.test {
         write_test(test, &file)?;
     }
-    let page = report::or_error(args.view.as_deref().map(OutFile::create).transpose(), args.json)?;
+    let page = args.view.as_deref().map_or(Ok(()), |page| check_output(page, &args.file, "--view"));
+    report::or_error(page, args.json)?;
     let replays = Replays::default();
+    if let Some(damage) = recording.damage() {
+        replays.note(None, format!("The recording cannot be read to its end: {damage}."));
+    }
     for session in sessions {
         let replayed = replay(args, session, &replays)?;
         if let Some(difference) = &replayed.difference {
@@ -119,9 +123,19 @@ pub(super) fn run(args: &Args) -> Outcome {
             output::result(replayed.text())?;
         }
     }
-    if let (Some(path), Some(file)) = (&args.view, page) {
-        let name = args.file.file_name().unwrap_or(args.file.as_os_str());
-        view::write(path, replays.page()?.title(name.to_string_lossy()), file)?;
+    if let Some(path) = &args.view {
+        match replays.page() {
+            Ok(page) => {
+                let name = args.file.file_name().unwrap_or(args.file.as_os_str());
+                let file = report::or_error(OutFile::create(path), args.json)?;
+                view::write(path, page.title(name.to_string_lossy()), file)?;
+            }
+            Err(error) if failed.is_none() => {
+                return report::or_error(Err(format!("{name}: {error}").into()), args.json);
+            }
+            // Where the replay failed is the cause.
+            Err(_) => {}
+        }
     }
     failed.map_or(Ok(()), |failed| Err(failed.into()))
 }
@@ -174,7 +188,7 @@ fn replay(args: &Args, session: &Session<'_>, replays: &Replays) -> Outcome<Repl
     replayed.difference = outcome.err().map(|error: ReplayError| visible_lines(&error.to_string()));
     if let Some(first) = replayed.difference.as_deref().and_then(|difference| difference.lines().next()) {
         let number = session.number();
-        replays.note(Some(number), format!("Session {number} cannot be replayed further: {first}."));
+        replays.note(Some(number), format!("The recording of session {number} cannot be replayed further: {first}."));
     }
     Ok(replayed)
 }

@@ -9,6 +9,8 @@
 //!
 //! `socks` and `forward` close their session at each of them, with exit code 0.
 //!
+//! `decrypt` ends at each of them but SIGUSR1 with the exit code of clients, and leaves no incomplete output.
+//!
 //! `sim` leaves all of them to the operating system, which ends it: it has nothing to close.
 
 use std::{error, fmt};

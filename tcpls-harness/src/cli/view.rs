@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
-use super::files::{OutFile, Written, unreadable};
+use super::files::{OutFile, Written, check_output, unreadable};
 use super::text::visible_lines;
 use super::{Outcome, output};
 use crate::view::Page;
@@ -16,7 +16,7 @@ use crate::view::Page;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// File to show: a trace, as `tcpls sim run --trace` writes it; a recording, from --record; or a qlog file, from --qlog.
-    /// What it is, is told by its content
+    /// The content decides which of them it is
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// Page to write
@@ -29,6 +29,7 @@ pub struct Args {
 
 pub(crate) fn run(args: &Args) -> Outcome {
     let shown = &args.file;
+    check_output(&args.out, shown, "-o")?;
     let file = File::open(shown).map_err(|error| unreadable(shown, error))?;
     let page = Page::of_input(BufReader::new(file), args.session);
     let page = page.map_err(|error| format!("{}: {error}", shown.display()))?;

@@ -38,9 +38,8 @@ const SCRIPTS: [&str; 12] = [
 const POLICY: &str = "default-src 'none'; script-src 'sha256-SCRIPT'; style-src 'sha256-STYLE'; img-src data:; base-uri 'none'; form-action 'none'";
 /// How a recording begins.
 const RECORDING: &[u8] = b"TCPLSREC";
-/// How captures of packets begin: pcapng, and pcap in its four forms.
-const CAPTURES: [&[u8]; 5] =
-    [b"\x0a\x0d\x0d\x0a", b"\xd4\xc3\xb2\xa1", b"\xa1\xb2\xc3\xd4", b"\x4d\x3c\xb2\xa1", b"\xa1\xb2\x3c\x4d"];
+/// How captures of packets in the format pcap begin.
+const PCAPS: [&[u8]; 4] = [b"\xd4\xc3\xb2\xa1", b"\xa1\xb2\xc3\xd4", b"\x4d\x3c\xb2\xa1", b"\xa1\xb2\x3c\x4d"];
 /// The bytes that are encoded at once; a multiple of three, so that no padding is between them.
 const ENCODED_AT_ONCE: usize = 48 << 10;
 
@@ -52,7 +51,7 @@ pub struct Page {
 }
 
 impl Page {
-    /// Reads a file of any kind that there is a page of, and tells the kind by how the file begins: a trace or a qlog
+    /// Reads a file of any kind that there is a page of; how it begins decides which kind it is: a trace or a qlog
     /// file ([`Page::of_trace`]), or a recording ([`Page::of_recording`]). `session` chooses one session of a recording.
     ///
     /// Blocks until the input ends.
@@ -61,12 +60,12 @@ impl Page {
     /// Those of the two, and a session is chosen of what is no recording.
     pub fn of_input(mut input: impl BufRead, session: Option<u32>) -> Result<Self, TraceError> {
         let mut begin = Vec::new();
-        input.by_ref().take(8).read_to_end(&mut begin).map_err(TraceError::Read)?;
-        if begin == RECORDING {
+        input.by_ref().take(12).read_to_end(&mut begin).map_err(TraceError::Read)?;
+        if begin.starts_with(RECORDING) {
             input.read_to_end(&mut begin).map_err(TraceError::Read)?;
             return Self::of_recording(&begin, session);
         }
-        if CAPTURES.iter().any(|magic| begin.starts_with(magic)) {
+        if is_capture(&begin) {
             return Err(TraceError::Capture);
         }
         if session.is_some() {
@@ -269,8 +268,15 @@ fn sessions(tables: &Tables) -> Vec<Session> {
     for (number, end) in tables.ends.iter().enumerate().filter(|(_, end)| end.is_of_session()) {
         numbers.entry(end.session).or_default().push(number);
     }
+    let mut notes: BTreeMap<Option<u64>, Vec<&str>> = BTreeMap::new();
+    for (of, note) in &tables.notes {
+        notes.entry(*of).or_default().push(note);
+    }
+    let of_all = notes.remove(&None).unwrap_or_default();
     let describe = |(number, ends): (Option<u64>, Vec<usize>)| {
-        let of = Ends { tables, ends: ends.iter().map(|end| &tables.ends[*end]).collect() };
+        let mut notes = notes.remove(&number).unwrap_or_default();
+        notes.extend(&of_all);
+        let of = Ends { tables, ends: ends.iter().map(|end| &tables.ends[*end]).collect(), notes };
         Session { number, summary: summary(&of), ends }
     };
     let mut sessions: Vec<Session> = numbers.into_iter().map(describe).collect();
@@ -282,7 +288,19 @@ fn sessions(tables: &Tables) -> Vec<Session> {
         session.ends.iter().fold(0, sum)
     };
     sessions.sort_by_key(|session| std::cmp::Reverse(data(session)));
+    // Sessions without an event have no summary of their own.
+    if let Some(first) = sessions.first_mut() {
+        first.summary.extend(notes.into_values().flatten().map(str::to_owned));
+    }
     sessions
+}
+
+/// Whether a file that begins so is a capture of packets. A trace may begin with the type of pcapng's first block, which
+/// consists of ends of lines; it has no byte-order magic.
+fn is_capture(begin: &[u8]) -> bool {
+    let is_pcapng = begin.starts_with(b"\x0a\x0d\x0d\x0a")
+        && matches!(begin.get(8..12), Some(b"\x1a\x2b\x3c\x4d" | b"\x4d\x3c\x2b\x1a"));
+    is_pcapng || PCAPS.iter().any(|magic| begin.starts_with(magic))
 }
 
 /// The hash of a script or style, as the policy names it.
@@ -360,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn kind_of_an_input_is_told_by_its_content() {
+    fn content_of_an_input_decides_its_kind() {
         let of = |input: &[u8], session| {
             Page::of_input(input, session).map(|page| page.events()).map_err(|error| error.to_string())
         };
@@ -370,6 +388,11 @@ mod tests {
         assert_eq!(of(b"{}", None).unwrap_err(), of(b"{}\n", None).unwrap_err());
         assert!(of(b"TCPLSREC\x00\x09", None).unwrap_err().contains("the file ends"));
         assert_eq!(of(b"\xd4\xc3\xb2\xa1....", None), Err(TraceError::Capture.to_string()));
+        for magic in [b"\x1a\x2b\x3c\x4d", b"\x4d\x3c\x2b\x1a"] {
+            let pcapng = [&b"\x0a\x0d\x0d\x0a\0\0\0\x1c"[..], magic].concat();
+            assert_eq!(of(&pcapng, None), Err(TraceError::Capture.to_string()));
+        }
+        assert_eq!(of(&[b"\n\r\r\n", trace].concat(), None), Ok(1), "lines may be empty");
         assert_eq!(of(b"", None), Err(TraceError::Empty.to_string()));
         assert_eq!(of(b"\x1e", None).unwrap_err().split(':').next(), Some("line 1 is not a line of a trace"));
     }

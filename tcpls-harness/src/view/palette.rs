@@ -117,7 +117,7 @@ mod tests {
                 for (sight, matrix) in &SIGHTS {
                     for (other, another) in tcps.iter().enumerate().skip(number + 1) {
                         let distance = distance(*color, *another, matrix);
-                        assert!(distance > 0.06, "{number} and {other}, {sight}: {distance:.3}");
+                        assert!(distance > 0.065, "{number} and {other}, {sight}: {distance:.3}");
                     }
                 }
             }

@@ -28,6 +28,11 @@ pub(super) enum Record {
 /// # Errors
 /// What is wrong with it.
 pub(super) fn record(bytes: &[u8]) -> Result<Record, String> {
+    // Fields of other namespaces have types of their own.
+    let named: Named = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+    if named.name.as_deref().and_then(|name| name.split_once(':')).is_some_and(|(space, _)| space != NAMESPACE) {
+        return Ok(Record::Other);
+    }
     let raw: Raw = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
     if let Some(trace) = raw.trace {
         return trace.header(raw.title);
@@ -36,11 +41,10 @@ pub(super) fn record(bytes: &[u8]) -> Result<Record, String> {
         return Err("it is neither the header nor an event of a qlog file".to_owned());
     };
     match name.split_once(':') {
-        Some((NAMESPACE, name)) => {
+        Some((_, name)) => {
             let tcp = raw.tuple.as_deref().map(tuple).transpose()?;
             Ok(Record::Event(Box::new(raw.data.line(nanos(time), name, tcp)?)))
         }
-        Some(_) => Ok(Record::Other),
         None => Err(format!("the event {name:?} has no namespace")),
     }
 }
@@ -52,6 +56,11 @@ fn nanos(millis: f64) -> u64 {
 
 fn tuple(id: &str) -> Result<u32, String> {
     id.parse().map_err(|_| format!("the tuple {id:?} is not a connection ID"))
+}
+
+#[derive(Deserialize)]
+struct Named {
+    name: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -334,6 +343,20 @@ mod tests {
         for part in ["<h1 id=\"title\">mine</h1>", "7 events are missing", "The server loses TCP connection 3: reset."]
         {
             assert!(html.contains(part), "{part}");
+        }
+    }
+
+    #[test]
+    fn event_of_another_namespace_may_have_fields_of_any_type() {
+        for fields in [
+            r#""data":{"reason":5}"#,
+            r#""data":{"error":{"code":"x"},"raw":[1]}"#,
+            r#""tuple":7,"data":"text""#,
+            r#""trace":{},"data":[]"#,
+        ] {
+            let event = format!(r#"{{"time":1,"name":"app:x",{fields}}}"#);
+            assert!(matches!(record(event.as_bytes()), Ok(Record::Other)), "{event}");
+            assert!(record(event.replace("app:", "tcpls:").as_bytes()).is_err(), "{event}");
         }
     }
 

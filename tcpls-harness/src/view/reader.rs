@@ -66,10 +66,17 @@ impl fmt::Display for TraceError {
         match self {
             Self::Read(error) => error.fmt(f),
             Self::Line { number, what } => {
-                write!(f, "line {number} is not a line of a trace: {what}; docs/trace.md describes the format")
+                write!(
+                    f,
+                    "line {number} is not a line of a trace: {what}; docs/trace.md and docs/qlog.md describe the formats"
+                )
             }
             Self::TooMuch(what, limit) => {
-                write!(f, "the trace has more than {limit} {what}; keep a part of it, for example with head or grep")
+                write!(
+                    f,
+                    "the file has more than {limit} {what}; keep a part of a trace, for example with head or grep, or \
+                     choose a session of a recording with --session"
+                )
             }
             Self::Empty => f.write_str("the trace has no events"),
             Self::Recording(why) => f.write_str(why),
@@ -459,7 +466,10 @@ mod tests {
         trace += &fault(false).repeat(MAX_FAULTS);
         let tables = tables(&trace);
         let ends = tables.ends.iter().collect();
-        assert!(!super::super::summary::summary(&super::super::summary::Ends { tables: &tables, ends }).is_empty());
+        assert!(
+            !super::super::summary::summary(&super::super::summary::Ends { tables: &tables, ends, notes: Vec::new() })
+                .is_empty()
+        );
         assert_eq!(tables.faults.len(), MAX_FAULTS);
         assert_eq!(refused(&(trace + &fault(false))), TraceError::TooMuch("faults", MAX_FAULTS).to_string());
     }

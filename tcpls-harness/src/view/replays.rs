@@ -15,6 +15,8 @@ use crate::trace::{EventJson, append};
 
 /// The most memory that events of all sessions take until they are put in order, in bytes.
 const MAX_BYTES: usize = 1 << 30;
+/// The most notes about single sessions that are kept.
+const MAX_NOTES: usize = 1000;
 
 /// Collects a page while sessions of a recording are replayed.
 ///
@@ -44,6 +46,8 @@ struct Kept {
     /// Of all sessions.
     bytes: usize,
     notes: Vec<(Option<u64>, String)>,
+    /// Of single sessions, with those that are not kept.
+    session_notes: usize,
 }
 
 /// The events of one session.
@@ -67,9 +71,14 @@ impl Replays {
         Box::new(ReplaySink { replays: self.clone(), session, line: Vec::new() })
     }
 
-    /// Adds a sentence to the summary of a session, or of all: for example, why the replay stopped.
+    /// Adds a sentence to the summary of a session, or of all: for example, why the replay stopped. Of notes about
+    /// single sessions, the first 1,000 are kept, and the others counted.
     pub fn note(&self, session: Option<u32>, text: impl Into<String>) {
-        self.get().notes.push((session.map(u64::from), text.into()));
+        let mut kept = self.get();
+        kept.session_notes += usize::from(session.is_some());
+        if session.is_none() || kept.session_notes <= MAX_NOTES {
+            kept.notes.push((session.map(u64::from), text.into()));
+        }
     }
 
     /// Makes the page of what was replayed until now. Each session is an end of its own: a recording does not say which
@@ -78,7 +87,7 @@ impl Replays {
     /// # Errors
     /// There is no event, or more than a page can show.
     pub fn page(&self) -> Result<Page, TraceError> {
-        let Kept { sessions, bytes, notes } = std::mem::take(&mut *self.get());
+        let Kept { sessions, bytes, mut notes, session_notes } = std::mem::take(&mut *self.get());
         if bytes > MAX_BYTES {
             return Err(TraceError::LongRecording(MAX_BYTES));
         }
@@ -90,6 +99,10 @@ impl Replays {
             let Some(trace) = sessions.get(&number) else { continue };
             reader.take(at + 1, &trace.line(number, at)?)?;
             next.extend(trace.ends.get(at + 1).map(|(t, _)| Reverse((*t, number, at + 1))));
+        }
+        if session_notes > MAX_NOTES {
+            let dropped = session_notes - MAX_NOTES;
+            notes.push((None, format!("{dropped} more notes about single sessions are left out.")));
         }
         reader.tables.notes = notes;
         reader.finish().map(Page::new)
@@ -205,6 +218,22 @@ mod tests {
         assert_eq!(page.tables().ends[1].tcps[&0].from, 10_000_000);
         assert_eq!(html.matches("It stops here.").count(), 1);
         assert!(matches!(replays.page(), Err(TraceError::Empty)));
+    }
+
+    #[test]
+    fn notes_of_sessions_without_events_are_on_the_page_up_to_a_limit() {
+        let replays = Replays::default();
+        replays.sink(1, Side::Client).event(Time::ZERO, &Event::Probed { tcp: ConnectionId(0) });
+        (0..MAX_NOTES as u32 + 5).for_each(|session| replays.note(Some(session), format!("It stops in {session}.")));
+        replays.note(None, "It is damaged.");
+        let page = replays.page().unwrap();
+        let mut html = Vec::new();
+        page.write(&mut html).unwrap();
+        let html = String::from_utf8(html).unwrap();
+        assert_eq!((html.matches("It stops in ").count(), page.notes().count()), (MAX_NOTES, MAX_NOTES + 2));
+        for part in ["It stops in 0.", "It stops in 999.", "5 more notes", "It is damaged."] {
+            assert_eq!(html.matches(part).count(), 1, "{part}");
+        }
     }
 
     #[test]

@@ -18,6 +18,8 @@ const LISTED: usize = 4;
 pub(super) struct Ends<'a> {
     pub(super) tables: &'a Tables,
     pub(super) ends: Vec<&'a End>,
+    /// Sentences from elsewhere.
+    pub(super) notes: Vec<&'a str>,
 }
 
 /// Data in one direction, as the end that knows best has it.
@@ -49,9 +51,7 @@ pub(super) fn summary(session: &Ends<'_>) -> Vec<String> {
         sentences
             .push(format!("{missing} events are missing: what wrote the trace could not keep up. Sums are too small."));
     }
-    let is_of_session = |of: &Option<u64>| of.is_none() || session.ends.iter().any(|end| end.session == *of);
-    let notes = session.tables.notes.iter().filter(|(of, _)| is_of_session(of));
-    sentences.extend(notes.map(|(_, note)| note.clone()));
+    sentences.extend(session.notes.iter().map(|note| (*note).to_owned()));
     if session.tables.is_cut {
         sentences.push("The last line of the trace is incomplete: what wrote it was interrupted.".to_owned());
     }
@@ -280,7 +280,7 @@ mod tests {
     fn said(lines: &[&str]) -> String {
         let tables = read(lines.join("\n").as_bytes()).unwrap();
         let ends = tables.ends.iter().filter(|end| end.is_of_session()).collect();
-        summary(&Ends { tables: &tables, ends }).join(" ")
+        summary(&Ends { tables: &tables, ends, notes: Vec::new() }).join(" ")
     }
 
     fn record(t: u64, at: &str, what: &str, tcp: u32, range: [u64; 2]) -> String {

@@ -47,22 +47,22 @@ const KEY: i32 = 18;
 /// The longest title, in characters.
 const LONGEST_TITLE: usize = 70;
 /// The first is the sum's; those of the others are the ones of pages.
-const COLOURS: [RGBColor; 7] = {
-    let mut colours = [color(palette::TEXT); 7];
+const COLORS: [RGBColor; 7] = {
+    let mut colors = [color(palette::TEXT); 7];
     let mut number = 0;
     while number < palette::TCPS.len() {
-        colours[number + 1] = color(palette::TCPS[number]);
+        colors[number + 1] = color(palette::TCPS[number]);
         number += 1;
     }
-    colours
+    colors
 };
 const MARK: RGBColor = color(palette::TROUBLE);
 /// The font of pages.
 const FONT: &str = "system-ui, sans-serif";
 
 /// The sum's, then those of the others in turn.
-fn colours() -> impl Iterator<Item = &'static RGBColor> {
-    let (sum, others) = COLOURS.split_at(1);
+fn colors() -> impl Iterator<Item = &'static RGBColor> {
+    let (sum, others) = COLORS.split_at(1);
     sum.iter().chain(others.iter().cycle())
 }
 
@@ -141,9 +141,9 @@ impl Picture {
         root.fill(&WHITE)?;
         let title = cut(&visible(&self.title), LONGEST_TITLE);
         root.draw(&Text::new(title, (left, MARGIN), (FONT, 18)))?;
-        for (((x, row), name), colour) in keys.into_iter().zip(names).zip(colours()) {
+        for (((x, row), name), color) in keys.into_iter().zip(names).zip(colors()) {
             let (x, y) = (left + x, TITLE_HEIGHT + row as i32 * ROW_HEIGHT);
-            root.draw(&PathElement::new([(x, y + 7), (x + KEY, y + 7)], colour.stroke_width(2)))?;
+            root.draw(&PathElement::new([(x, y + 7), (x + KEY, y + 7)], color.stroke_width(2)))?;
             root.draw(&Text::new(name, (x + KEY + 6, y), (FONT, 13)))?;
         }
         let text = (FONT, 13).into_font().color(&MARK);
@@ -170,8 +170,8 @@ impl Picture {
         for (at, _) in &self.marks {
             chart.draw_series(LineSeries::new([(*at, 0.0), (*at, top)], MARK.stroke_width(1)))?;
         }
-        for (curve, colour) in self.curves.iter().zip(colours()) {
-            chart.draw_series(LineSeries::new(curve.points.iter().copied(), colour.stroke_width(2)))?;
+        for (curve, color) in self.curves.iter().zip(colors()) {
+            chart.draw_series(LineSeries::new(curve.points.iter().copied(), color.stroke_width(2)))?;
         }
         root.present()?;
         Ok(())

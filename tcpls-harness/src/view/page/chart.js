@@ -4,6 +4,8 @@
 let GUTTER = 148, RIGHT = 82;
 /** Browsers leave higher canvases blank: of a higher chart only the part in the window is drawn. */
 const MOST_HEIGHT = 8000;
+/** The same in pixels of the canvas, of which a screen may have several for each of the chart. */
+const MOST_PIXELS = 32000;
 /** The width of a chart on paper, which its place there scales a little. */
 const PAPER_WIDTH = 760;
 const FONT = "12px system-ui, sans-serif", SMALL_FONT = "11px system-ui, sans-serif";
@@ -123,7 +125,7 @@ class Chart {
     box.classList.toggle("tall", isTall);
     box.style.height = isTall ? `${this.height + 2}px` : "";
     this.offset = isTall ? Math.round(Math.min(this.height - shown, Math.max(0, -box.getBoundingClientRect().top))) : 0;
-    this.ratio = Math.max(this.isOnPaper ? 2 : 1, window.devicePixelRatio || 1);
+    this.ratio = Math.min(Math.max(this.isOnPaper ? 2 : 1, window.devicePixelRatio || 1), MOST_PIXELS / shown);
     const [width, height] = [Math.round(this.width * this.ratio), Math.round(shown * this.ratio)];
     if (canvas.width !== width || canvas.height !== height) [canvas.width, canvas.height] = [width, height];
     canvas.style.height = `${shown}px`;

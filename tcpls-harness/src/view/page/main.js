@@ -239,8 +239,8 @@ function connectPrinter() {
     before = document.documentElement.dataset.theme;
     setTheme("light");
     chart.isOnPaper = true;
-    const missing = chart.tcpRows.filter((row) => !chart.onPaper.includes(row)).length;
-    byId("paper").textContent = missing > 0 ? `There is no room on paper for ${plural(missing, "more TCP connection")}; hide others before printing.` : "";
+    const missing = chart.rows.length - chart.onPaper.length;
+    byId("paper").textContent = missing > 0 ? `There is no room on paper for ${plural(missing, "more row")}; hide TCP connections before printing.` : "";
     refresh();
     drawNow();
   });

@@ -19,8 +19,26 @@ fn inputs(name: &str) -> Directory {
 
 /// Decrypts the capture into a file of this name.
 fn decrypt(directory: &Path, out: &str) -> Output {
+    command(directory, out).output().unwrap()
+}
+
+fn command(directory: &Path, out: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tcpls"));
-    command.current_dir(directory).args(["decrypt", "capture", "--keylog", "keys", "-o", out]).output().unwrap()
+    command.current_dir(directory).args(["decrypt", "capture", "--keylog", "keys", "-o", out]);
+    command
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn output_continues_the_file_of_standard_output() {
+    let directory = inputs("decrypt-stdout");
+    let all = directory.path().join("all");
+    std::fs::write(&all, "before").unwrap();
+    let file = std::fs::File::options().append(true).open(&all).unwrap();
+    let status = command(directory.path(), "/dev/stdout").stdout(file).status().unwrap();
+    assert!(status.success());
+    assert!(std::fs::read(&all).unwrap().starts_with(b"before\x0a\x0d\x0d\x0a"));
+    assert_eq!(names(directory.path()), ["all", "capture", "keys"]);
 }
 
 fn names(directory: &Path) -> Vec<String> {
@@ -37,21 +55,21 @@ fn output_replaces_a_file_by_a_new_one_that_only_its_user_can_read() {
 
     let directory = inputs("decrypt-mode");
     let path = |name: &str| directory.path().join(name);
-    std::fs::write(path("out"), "for all to read").unwrap();
-    std::fs::set_permissions(path("out"), std::fs::Permissions::from_mode(0o644)).unwrap();
-    // Who has opened it before, or has a link to it, sees nothing of what is decrypted.
-    std::fs::hard_link(path("out"), path("other")).unwrap();
     symlink("out", path("link")).unwrap();
     for out in ["out", "link"] {
+        std::fs::write(path("out"), "for all to read").unwrap();
+        std::fs::set_permissions(path("out"), std::fs::Permissions::from_mode(0o644)).unwrap();
+        // Who has opened it before, or has a link to it, sees nothing of what is decrypted.
+        std::fs::hard_link(path("out"), path("other")).unwrap();
         let output = decrypt(directory.path(), out);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         assert_eq!(std::fs::metadata(path("out")).unwrap().permissions().mode() & 0o777, 0o600);
         assert!(std::fs::read(path("out")).unwrap().starts_with(&0x0a0d_0d0a_u32.to_be_bytes()));
         assert_eq!(std::fs::read_to_string(path("other")).unwrap(), "for all to read");
-        std::fs::write(path("out"), "").unwrap();
+        assert!(path("link").symlink_metadata().unwrap().is_symlink());
+        assert_eq!(names(directory.path()), ["capture", "keys", "link", "other", "out"]);
+        ["out", "other"].iter().for_each(|name| std::fs::remove_file(path(name)).unwrap());
     }
-    assert!(path("link").symlink_metadata().unwrap().is_symlink());
-    assert_eq!(names(directory.path()), ["capture", "keys", "link", "other", "out"]);
 }
 
 #[cfg(unix)]

@@ -78,10 +78,12 @@ async fn commands_without_sessions_leave_qlogdir_alone_and_refuse_the_option() {
         let output = command(&["completions", "bash"]).env("QLOGDIR", variable).output().await.unwrap();
         assert!(output.status.success() && output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
     }
-    let output = command(&["--qlog", good.to_str().unwrap(), "completions", "bash"]).output().await.unwrap();
-    let text = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(1), "{text}");
-    assert!(text.contains("--qlog") && text.contains("no session"), "{text}");
+    for line in [&["completions", "bash"][..], &["sim", "swarm", "--seeds", "0..1"]] {
+        let output = command(&["--qlog", good.to_str().unwrap()]).args(line).output().await.unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        assert!(text.contains("--qlog: this command writes no qlog files"), "{text}");
+    }
     assert!(!good.exists());
 }
 

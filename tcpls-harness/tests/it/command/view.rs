@@ -85,6 +85,26 @@ async fn recording_is_shown_as_its_replay_shows_it() {
 }
 
 #[tokio::test]
+async fn page_replaces_neither_its_input_nor_an_earlier_page_if_there_is_no_event() {
+    let directory = Directory::new("view-input");
+    let at = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let (recording, page) = (at("session"), at("page.html"));
+    let scenario = concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios/reset-standby.toml");
+    run(&["sim", "run", scenario, "--record", &recording]).await;
+    let before = std::fs::read(&recording).unwrap();
+    std::fs::hard_link(&recording, at("link")).unwrap();
+    for line in [["view", &recording, "-o", &at("link")], ["replay", &recording, "--view", &at("link")]] {
+        let (code, said) = run(&line).await;
+        assert!(code == Some(1) && said.contains(&format!("it is the input {recording}")), "{said}");
+    }
+    assert!(std::fs::read(&recording).unwrap() == before);
+    std::fs::write(&page, "earlier").unwrap();
+    let (code, said) = run(&["replay", &recording, "--view", &page, "--until", "0s"]).await;
+    assert!(code == Some(1) && said.contains("no events"), "{said}");
+    assert_eq!(std::fs::read_to_string(&page).unwrap(), "earlier");
+}
+
+#[tokio::test]
 async fn damaged_recording_is_shown_up_to_its_damage() {
     let directory = Directory::new("view-damaged");
     let at = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
@@ -97,11 +117,15 @@ async fn damaged_recording_is_shown_up_to_its_damage() {
     let (code, said) = run(&["view", &recording, "-o", &page]).await;
     assert!(code == Some(0) && said.contains("cannot be read to its end"), "{said}");
     assert!(description(page.as_ref())["sessions"].to_string().contains("cannot be read to its end"));
+    let of_replay = at("replay.html");
+    let (code, said) = run(&["replay", &recording, "--view", &of_replay]).await;
+    assert!(code == Some(1) && said.contains("cannot be read to its end"), "{said}");
+    assert!(std::fs::read(&page).unwrap() == std::fs::read(&of_replay).unwrap());
     bytes.truncate(40);
     std::fs::write(&recording, &bytes).unwrap();
     let (code, said) = run(&["view", &recording, "-o", &at("none.html")]).await;
     assert!(code == Some(1) && said.contains("ends inside the block"), "{said}");
-    std::fs::write(&recording, b"\x0a\x0d\x0d\x0a capture").unwrap();
+    std::fs::write(&recording, b"\x0a\x0d\x0d\x0a\x00\x00\x00\x1c\x1a\x2b\x3c\x4d").unwrap();
     let (code, said) = run(&["view", &recording, "-o", &at("none.html")]).await;
     assert!(code == Some(1) && said.contains("tcpls decrypt"), "{said}");
     assert!(!std::path::Path::new(&at("none.html")).exists());
