@@ -1,6 +1,7 @@
 //! Captures of sessions over TLS, decrypted with the client's key log.
 
 mod command;
+mod inspectors;
 mod tap;
 mod tshark;
 

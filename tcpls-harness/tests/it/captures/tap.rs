@@ -97,6 +97,12 @@ impl Tap {
         self.push(1_700_000_000_000_000_000, number, side, Some((at, &[])), FIN | ACK);
     }
 
+    /// Drops the packets of all other TCP connections.
+    pub(super) fn keep_only(&mut self, number: usize) {
+        let port = (40_000 + number as u16).to_be_bytes();
+        self.packets.retain(|(_, packet)| packet[20..22] == port || packet[22..24] == port);
+    }
+
     fn push(&mut self, time: u64, number: usize, sender: Side, data: Option<(usize, &[u8])>, flags: u8) {
         if self.is_blind {
             return;
@@ -104,6 +110,8 @@ impl Tap {
         // The second TCP connection's numbers wrap soon.
         let first: u32 = if number == 1 { u32::MAX - 2000 } else { 1000 * number as u32 };
         let seq = data.map_or(first, |(at, _)| first.wrapping_add(1 + at as u32));
+        let arrived = self.seen[number][sender.peer() as usize] as u32;
+        let ack = if flags & ACK == 0 { 0 } else { first.wrapping_add(1 + arrived) };
         let data = data.map_or(&[][..], |(_, data)| data);
         let (near, far) = ((client(number), 40_000 + number as u16), (SERVER, 443));
         let (from, to) = if sender == Side::Client { (near, far) } else { (far, near) };
@@ -115,7 +123,8 @@ impl Tap {
         packet.extend(from.1.to_be_bytes());
         packet.extend(to.1.to_be_bytes());
         packet.extend(seq.to_be_bytes());
-        packet.extend([0, 0, 0, 0, 0x50, flags, 0xff, 0xff, 0, 0, 0, 0]);
+        packet.extend(ack.to_be_bytes());
+        packet.extend([0x50, flags, 0xff, 0xff, 0, 0, 0, 0]);
         packet.extend_from_slice(data);
         self.packets.push((time, packet));
     }
