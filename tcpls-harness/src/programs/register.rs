@@ -203,6 +203,11 @@ mod tests {
         [source, object].iter().for_each(|file| _ = std::fs::remove_file(file));
         match output {
             Ok(output) if output.status.success() => Some(bytes.unwrap()),
+            // The repository's own program: this clang has no BPF.
+            Ok(output) if more.is_empty() => {
+                println!("skipped: clang can't compile for BPF: {}", String::from_utf8_lossy(&output.stderr));
+                None
+            }
             Ok(output) => panic!("{name}: {}", String::from_utf8_lossy(&output.stderr)),
             Err(error) => {
                 println!("skipped: clang can't be run ({error})");

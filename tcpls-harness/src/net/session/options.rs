@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use tcpls_core::error::AskOptionError;
 use tcpls_core::event::OptionOutcome;
-use tcpls_core::stats::TcpPhase;
+use tcpls_core::stats::{TcpPhase, TcpStats};
 use tcpls_core::time::Time;
 use tcpls_core::wire::ids::{ConnectionId, OptionRequestId, Side};
 use tokio::sync::oneshot;
@@ -32,6 +32,10 @@ const MAX_KEPT: usize = 32;
 /// Pieces of a program without an answer, so that other requests have places.
 #[cfg(all(feature = "programs", unix))]
 const MAX_UNANSWERED: usize = 12;
+/// Pieces of a program that are sent again. A lost TCP connection costs at most 12; a peer could answer
+/// [`OptionOutcome::Lost`] to all.
+#[cfg(all(feature = "programs", unix))]
+const MAX_REPEATED: usize = 10 * MAX_UNANSWERED;
 
 /// Who wants an option set.
 pub(crate) enum Asker {
@@ -165,10 +169,11 @@ impl State {
         }
     }
 
-    /// Asks the peer for as many options as it takes now.
+    /// Sends the requests that the peer takes now.
     fn ask_owed(&mut self) {
         while let Some(owed) = self.options.queue.pop() {
-            match self.conn.ask_tcp_option(owed.tcp, owed.kind, &owed.value) {
+            let tcp = owed.tcp.or_else(|| self.any_tcp()).ok_or(AskOptionError::Unknown);
+            match tcp.and_then(|tcp| self.conn.ask_tcp_option(tcp, owed.kind, &owed.value)) {
                 Ok(request) => {
                     owed.asker.into_iter().for_each(|asker| self.options.queue.note_asked(request, asker));
                 }
@@ -181,8 +186,8 @@ impl State {
         }
     }
 
-    /// A TCP connection is gone: nothing is asked for it. A peer that answers nothing, joins and leaves could make the list
-    /// grow.
+    /// A TCP connection is lost: its requests are not sent. A peer that answers nothing, joins and leaves could make the
+    /// list grow.
     pub(super) fn forget_options_of(&mut self, tcp: ConnectionId) {
         let askers = self.options.queue.forget(tcp);
         self.answers.extend(askers.map(|asker| Answer::Option(asker, OptionOutcome::Lost)));
@@ -205,12 +210,21 @@ impl State {
         }
     }
 
-    /// The TCP connections that are meant, and the path if later ones are.
+    /// The TCP connections that have joined. One that is joining gets what is kept when it has joined.
+    fn joined_tcps(&self) -> impl Iterator<Item = TcpStats> {
+        let stats = self.conn.tcp_connections().filter_map(|tcp| self.conn.tcp_stats(tcp));
+        stats.filter(|stats| stats.phase != TcpPhase::Opening)
+    }
+
+    /// A TCP connection for a request that concerns none: one that the peer hardly loses before it has the request.
+    fn any_tcp(&self) -> Option<ConnectionId> {
+        let best = self.joined_tcps().min_by_key(|stats| (stats.phase != TcpPhase::Active, stats.stalled));
+        best.map(|stats| stats.tcp)
+    }
+
+    /// The TCP connections that are meant.
     fn targets(&self, scope: Scope) -> Vec<ConnectionId> {
-        // One that is joining gets what is kept when it has joined.
-        let has_joined =
-            |tcp: &ConnectionId| self.conn.tcp_stats(*tcp).is_some_and(|stats| stats.phase != TcpPhase::Opening);
-        let live = self.conn.tcp_connections().filter(has_joined);
+        let live = self.joined_tcps().map(|stats| stats.tcp);
         match scope {
             Scope::One(tcp) => live.filter(|live| *live == tcp).collect(),
             Scope::PathOf(tcp) => {
@@ -221,11 +235,18 @@ impl State {
         }
     }
 
-    /// Remembers the option for TCP connections that join later, if they are meant.
+    /// Remembers the option for TCP connections that join later, if they are meant. A TCP connection without known ends has
+    /// no path, and no later one could be on it.
     fn keep_option(&mut self, scope: Scope, end: End, option: &TcpOption) -> Result<(), AskOptionError> {
         let path = match scope {
             Scope::One(_) => return Ok(()),
-            Scope::PathOf(tcp) => Some(self.path_ends(tcp)),
+            Scope::PathOf(tcp) => {
+                let path = self.path_ends(tcp);
+                if path == Ends::default() {
+                    return Err(AskOptionError::Unknown);
+                }
+                Some(path)
+            }
             Scope::All => None,
         };
         self.options.keep(Kept { path, end, option: option.clone() })
@@ -239,8 +260,8 @@ impl State {
         if self.is_closed() {
             return Err(AskOptionError::Closed);
         }
-        let targets = self.targets(scope);
         self.keep_option(scope, End::Own, option)?;
+        let targets = self.targets(scope);
         let receivers = targets.into_iter().map(|tcp| {
             let (sender, receiver) = oneshot::channel();
             self.inbox.push(Input::SetOption(tcp, option.clone(), Asker::Application(sender)));
@@ -265,8 +286,8 @@ impl State {
         if self.options.queue.is_full() {
             return Err(AskOptionError::TooMany);
         }
-        let targets = self.targets(scope);
         self.keep_option(scope, End::Peer, option)?;
+        let targets = self.targets(scope);
         let mut receivers = Vec::with_capacity(targets.len());
         for tcp in targets {
             let (sender, receiver) = oneshot::channel();
@@ -312,9 +333,9 @@ impl State {
         if self.options.queue.is_full() {
             return Err(AskOptionError::TooMany);
         }
-        let tcp = self.conn.tcp_connections().next().ok_or(AskOptionError::Unknown)?;
+        self.any_tcp().ok_or(AskOptionError::Unknown)?;
         let (sender, receiver) = oneshot::channel();
-        let piece = Owed { tcp, kind: PROGRAM_PIECE, value: piece.to_vec(), asker: Some(sender) };
+        let piece = Owed { tcp: None, kind: PROGRAM_PIECE, value: piece.to_vec(), asker: Some(sender) };
         self.options.queue.push(piece);
         self.ask_owed();
         self.wake_task();
@@ -328,32 +349,40 @@ impl Session {
     ///
     /// Returns its ID for [`TcpOption::CongestionProgram`], or the first outcome that is not
     /// [`OptionOutcome::Applied`]. Only what the peer's helper accepts is used, and that is known once the peer is asked for
-    /// it. Not cancel safe: the peer then has a part, which is of no use.
+    /// it. While one TCP connection lives, the loss of others does not matter. Not cancel safe: the peer then has a part,
+    /// which is of no use.
     ///
     /// # Errors
     /// See [`AskOptionError`]; [`AskOptionError::TooLong`] for more than 32 KiB, [`AskOptionError::TooMany`] if 256 requests
-    /// of the application wait to be sent.
+    /// of the application wait to be sent, [`AskOptionError::Unknown`] if the session has no TCP connection now.
     pub async fn bring_program(&self, signed: &[u8]) -> Result<Result<ProgramId, OptionOutcome>, AskOptionError> {
         let Some(object) = signed.get(SIGNATURE_LEN..) else { return Ok(Err(OptionOutcome::Refused)) };
-        let mut answers: VecDeque<oneshot::Receiver<OptionOutcome>> = VecDeque::new();
+        let mut answers: VecDeque<(Vec<u8>, oneshot::Receiver<OptionOutcome>)> = VecDeque::new();
         let mut rest = pieces(signed).ok_or(AskOptionError::TooLong)?;
         let mut next = rest.next();
+        let mut repeated = 0;
         while next.is_some() || !answers.is_empty() {
-            if let Some(piece) = next.as_ref().filter(|_| answers.len() < MAX_UNANSWERED) {
-                match self.handle().with(|state| state.bring_piece(piece)) {
+            if let Some(piece) = next.take_if(|_| answers.len() < MAX_UNANSWERED) {
+                match self.handle().with(|state| state.bring_piece(&piece)) {
                     Ok(answer) => {
-                        answers.push_back(answer);
+                        answers.push_back((piece, answer));
                         next = rest.next();
                         continue;
                     }
-                    Err(AskOptionError::TooMany) if !answers.is_empty() => {}
+                    Err(AskOptionError::TooMany) if !answers.is_empty() => next = Some(piece),
                     Err(error) => return Err(error),
                 }
             }
-            if let Some(answer) = answers.pop_front() {
-                let outcome = answer.await.map_err(|_| AskOptionError::Closed)?;
-                if outcome != OptionOutcome::Applied {
-                    return Ok(Err(outcome));
+            if let Some((piece, answer)) = answers.pop_front() {
+                match answer.await.map_err(|_| AskOptionError::Closed)? {
+                    OptionOutcome::Applied => {}
+                    // The peer had lost the TCP connection that the request named.
+                    OptionOutcome::Lost if repeated < MAX_REPEATED => {
+                        repeated += 1;
+                        let answer = self.handle().with(|state| state.bring_piece(&piece))?;
+                        answers.push_back((piece, answer));
+                    }
+                    outcome => return Ok(Err(outcome)),
                 }
             }
         }
@@ -386,7 +415,8 @@ impl Session {
 
 impl TcpControl {
     /// Means all TCP connections on the path of this one, also those that join later: from the same address of the client
-    /// to the same address and port of the server.
+    /// to the same address and port of the server. [`AskOptionError::Unknown`] if this endpoint does not know the path, as
+    /// of a TCP connection that was lost long ago.
     #[must_use]
     pub fn on_path(self) -> Self {
         let scope = if let Scope::One(tcp) = self.scope { Scope::PathOf(tcp) } else { self.scope };
@@ -399,7 +429,8 @@ impl TcpControl {
     /// all the same.
     ///
     /// # Errors
-    /// See [`AskOptionError`]; [`AskOptionError::Unknown`] also if the session has no TCP connection now.
+    /// See [`AskOptionError`]; [`AskOptionError::Unknown`] also if the session has no TCP connection now, and
+    /// [`AskOptionError::TooMany`] if 32 other options are kept.
     pub async fn set_option(&self, option: TcpOption) -> Result<OptionOutcome, AskOptionError> {
         summary(self.handle.with(|state| state.set_options(self.scope, &option))?).await
     }

@@ -44,6 +44,8 @@ enum Rule {
 /// A SYN of a client.
 #[derive(Clone, Debug)]
 struct Syn {
+    /// The client's port.
+    from: u16,
     data: Vec<u8>,
     has_cookie: bool,
     is_lost: bool,
@@ -148,6 +150,12 @@ impl Wire {
     fn syns(&self) -> Vec<Syn> {
         self.state.lock().unwrap().syns.clone()
     }
+
+    /// The first SYN of each TCP connection: the kernel repeats one after a second, which may pass on a busy machine.
+    fn firsts(&self) -> Vec<Syn> {
+        let mut seen = BTreeSet::new();
+        self.syns().into_iter().filter(|syn| seen.insert(syn.from)).collect()
+    }
 }
 
 impl State {
@@ -170,7 +178,7 @@ impl State {
             }
             if tcp.is_syn && is_to_server {
                 self.fast.extend(with_data.then_some(tcp.from));
-                self.syns.push(Syn { data: tcp.data, has_cookie: tcp.has_cookie, is_lost });
+                self.syns.push(Syn { from: tcp.from, data: tcp.data, has_cookie: tcp.has_cookie, is_lost });
             }
             if !is_lost {
                 passing.push(packet);
@@ -256,11 +264,11 @@ fn is_hello(data: &[u8]) -> bool {
 fn hello_of_a_join_is_in_the_syn_and_the_answer_to_it_completes_the_join() {
     in_namespace(async || {
         let Some(mut visit) = Visit::start().await else { return };
-        let before = visit.wire.syns().len();
+        let before = visit.wire.firsts().len();
         // Nothing but the SYN reaches the server until the client knows that it has joined: one round trip.
         visit.wire.set(Rule::SynAlone);
         visit.rejoin().await;
-        let syns = visit.wire.syns();
+        let syns = visit.wire.firsts();
         assert!(is_hello(&syns[before].data) && syns[before].has_cookie, "{syns:?}");
         assert_eq!(syns.len(), before + 1);
         visit.wire.set(Rule::Pass);
@@ -300,7 +308,7 @@ fn file_of_10_kb_arrives_while_nothing_but_the_syn_has_reached_the_server() {
             wire.set(Rule::Pass);
             client.close(ErrorCode(0), b"").await;
         }
-        let syns = wire.syns();
+        let syns = wire.firsts();
         assert_eq!(syns.len(), 2, "{syns:?}");
         assert!(syns[0].data.is_empty() && is_hello(&syns[1].data), "{syns:?}");
     });
@@ -316,11 +324,13 @@ fn path_that_loses_syns_with_data_is_joined_without_and_gets_none_afterwards() {
         visit.rejoin().await;
         let syns = visit.wire.syns().split_off(before);
         assert!(is_hello(&syns[0].data) && syns[0].is_lost, "{syns:?}");
-        assert!(syns.len() == 2 && syns[1].data.is_empty(), "the next attempt has none: {syns:?}");
+        let is_without = syns[1..].iter().all(|syn| syn.data.is_empty());
+        assert!(syns.len() >= 2 && is_without, "the next attempt has none: {syns:?}");
         // The path would take data again, and the kernel has the cookie.
+        let before = visit.wire.firsts().len();
         visit.wire.set(Rule::Pass);
         visit.rejoin().await;
-        let syns = visit.wire.syns().split_off(before + 2);
+        let syns = visit.wire.firsts().split_off(before);
         assert!(syns.len() == 1 && syns[0].data.is_empty() && !syns[0].has_cookie, "{syns:?}");
         visit.end().await;
     });

@@ -14,9 +14,10 @@ const MAX_QUEUED: usize = 256;
 /// Who waits for the outcome.
 pub(super) type Waiting = oneshot::Sender<OptionOutcome>;
 
-/// A request that the peer has not got.
+/// A request that waits to be sent.
 pub(super) struct Owed {
-    pub(super) tcp: ConnectionId,
+    /// `None`: it concerns no TCP connection, and names one that lives when it is sent.
+    pub(super) tcp: Option<ConnectionId>,
     pub(super) kind: u8,
     pub(super) value: Vec<u8>,
     /// `None`: kept since before there was the TCP connection.
@@ -26,7 +27,7 @@ pub(super) struct Owed {
 impl Owed {
     pub(super) fn new(tcp: ConnectionId, option: &TcpOption, asker: Option<Waiting>) -> Self {
         let (kind, value) = option.encode();
-        Self { tcp, kind, value, asker }
+        Self { tcp: Some(tcp), kind, value, asker }
     }
 }
 
@@ -72,10 +73,10 @@ impl Queue {
         self.asked.remove(&request)
     }
 
-    /// A TCP connection is gone: nothing is asked for it. Returns who waits for that.
+    /// A TCP connection is lost: its requests are not sent. Returns who waits for that.
     pub(super) fn forget(&mut self, tcp: ConnectionId) -> impl Iterator<Item = Waiting> {
         let (forgotten, rest): (VecDeque<_>, _) =
-            std::mem::take(&mut self.owed).into_iter().partition(|owed| owed.tcp == tcp);
+            std::mem::take(&mut self.owed).into_iter().partition(|owed| owed.tcp == Some(tcp));
         self.owed = rest;
         forgotten.into_iter().filter_map(|owed| owed.asker)
     }
