@@ -294,6 +294,7 @@ mod tests {
     const SAMPLES: &[&str] = &[
         "1",
         "name=1",
+        "64,128",
         "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
         "1s",
         "127.0.0.1:0",

@@ -316,7 +316,7 @@ fn simulated(name: &str, has_qlog: bool) -> (BTreeMap<String, Vec<Value>>, Strin
 }
 
 #[test]
-fn each_end_of_a_simulated_session_has_a_file_in_virtual_time_and_the_run_is_the_same() {
+fn each_end_of_a_simulated_session_has_a_file_and_the_run_is_the_same() {
     let (files, trace, ended) = simulated("qlog-simulated", true);
     assert_eq!((simulated("qlog-simulated-without", false).1, files.len()), (trace, 4), "{:?}", files.keys());
     for (title, records) in &files {
