@@ -323,6 +323,10 @@ impl KeySchedule for RecordedSchedule {
         self.inner.remember(state);
     }
 
+    fn memory(&self) -> usize {
+        self.inner.memory()
+    }
+
     fn can_join(&self) -> bool {
         self.inner.can_join()
     }
