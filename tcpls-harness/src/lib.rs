@@ -74,6 +74,8 @@ pub mod cli;
 #[cfg(feature = "proxy")]
 mod der;
 pub mod dial;
+#[cfg(any(feature = "cli", feature = "files", feature = "json"))]
+mod file_id;
 #[cfg(feature = "files")]
 pub mod files;
 #[cfg(feature = "proxy")]

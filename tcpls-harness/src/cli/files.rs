@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Outcome;
+use crate::file_id::FileId;
 
 /// Returns an error with the name of the file that can't be written, and the cause.
 pub(crate) fn unwritable(path: &Path, error: impl Display) -> String {
@@ -20,14 +21,12 @@ pub(crate) fn unreadable(path: &Path, error: impl Display) -> String {
 
 /// Whether two names are of one file that exists, by links too.
 fn is_same(one: &Path, other: &Path) -> bool {
-    #[cfg(unix)]
-    let identity = |path: &Path| {
-        use std::os::unix::fs::MetadataExt;
-        path.metadata().map(|metadata| (metadata.dev(), metadata.ino()))
-    };
-    #[cfg(not(unix))]
-    let identity = |path: &Path| path.canonicalize();
-    matches!((identity(one), identity(other)), (Ok(one), Ok(other)) if one == other)
+    let id = |path: &Path| path.metadata().ok().as_ref().and_then(FileId::of);
+    match (id(one), id(other)) {
+        (Some(one), Some(other)) => one == other,
+        // Links that lead to the same place are seen on all systems.
+        _ => matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other),
+    }
 }
 
 /// # Errors

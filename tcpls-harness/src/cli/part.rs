@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::download::Target;
+#[cfg(unix)]
+use crate::file_id::FileId;
 use crate::files::Have;
 use crate::net::Runtime;
 
@@ -198,12 +200,9 @@ impl Drop for Part {
 /// Whether this is the file that standard output goes to, for example as `/dev/stdout`.
 #[cfg(unix)]
 fn is_stdout(path: &Path) -> bool {
-    let identity = |metadata: std::fs::Metadata| {
-        use std::os::unix::fs::MetadataExt;
-        (metadata.dev(), metadata.ino())
-    };
-    let out = stdout().and_then(|file| file.metadata()).map(identity);
-    matches!((path.metadata().map(identity), out), (Ok(one), Ok(other)) if one == other)
+    let out = stdout().and_then(|file| file.metadata()).ok();
+    let file = path.metadata().ok();
+    file.zip(out).is_some_and(|(file, out)| FileId::of(&file) == FileId::of(&out))
 }
 
 /// Standard output, without its buffer.

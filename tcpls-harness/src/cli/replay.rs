@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tcpls_core::record::replay::{Recording, Replay, ReplayError, Session, Step};
 use tcpls_core::record::{EVENTS, Mark, TRACED};
-use tcpls_core::trace::{Event, Sink};
+use tcpls_core::trace::Sink;
 use tcpls_core::{Connection, Side, Time};
 
 use super::files::{OutFile, check_output};
@@ -142,11 +142,11 @@ pub(super) fn run(args: &Args) -> Outcome {
 
 fn replay(args: &Args, session: &Session<'_>, replays: &Replays) -> Outcome<Replayed> {
     let mut replay = Replay::new(session);
-    let mut sinks = Sinks::default();
+    let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
     if let Some(path) = &args.trace {
         let file = std::fs::File::options().create(true).append(true).open(path);
         let file = file.map_err(|error| format!("cannot write {}: {error}", path.display()))?;
-        sinks.0.push(Box::new(JsonLines::new(std::io::BufWriter::new(file))));
+        sinks.push(Box::new(JsonLines::new(std::io::BufWriter::new(file))));
     }
     let mut replayed = Replayed::new(session);
     let mut begin = None;
@@ -157,7 +157,7 @@ fn replay(args: &Args, session: &Session<'_>, replays: &Replays) -> Outcome<Repl
                     // The first call makes the session, which has no event before it.
                     let side = replay.connection().map(Connection::side);
                     let side = side.filter(|_| args.view.is_some());
-                    sinks.0.extend(side.map(|side| replays.sink(session.number(), side)));
+                    sinks.extend(side.map(|side| replays.sink(session.number(), side)));
                     replay.set_trace(Box::new(std::mem::take(&mut sinks)));
                 }
                 let begin = *begin.get_or_insert(step.now());
@@ -191,16 +191,6 @@ fn replay(args: &Args, session: &Session<'_>, replays: &Replays) -> Outcome<Repl
         replays.note(Some(number), format!("The recording of session {number} cannot be replayed further: {first}."));
     }
     Ok(replayed)
-}
-
-/// Sinks that get the same events.
-#[derive(Default)]
-struct Sinks(Vec<Box<dyn Sink>>);
-
-impl Sink for Sinks {
-    fn event(&mut self, now: Time, event: &Event<'_>) {
-        self.0.iter_mut().for_each(|sink| sink.event(now, event));
-    }
 }
 
 impl Replayed {

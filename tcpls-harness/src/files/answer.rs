@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use super::condition::{Selected, Validators, select};
 use super::kind::media_type;
 use super::request::{self, refusal_of};
-use super::root::{FileId, Permits, Unopened, Visitor};
+use super::root::{Opened, Permits, Unopened, Visitor};
 use super::{CHUNK, Refusal, Status};
 use crate::http::{Head, HeadReader, MAX_HEAD, StartLine};
 use crate::net::descriptors::Attempts;
@@ -303,7 +303,7 @@ struct Source<'a> {
     visitor: &'a Visitor,
     path: String,
     /// What it was when it was opened first.
-    first: Option<FileId>,
+    first: Option<Opened>,
     /// The bytes to send.
     range: Range<u64>,
     /// Where the next piece is.
@@ -414,7 +414,7 @@ impl<'a> Source<'a> {
     }
 }
 
-fn open_at(visitor: &Visitor, path: &str, offset: u64) -> Result<(File, FileId, Validators), Unopened> {
+fn open_at(visitor: &Visitor, path: &str, offset: u64) -> Result<(File, Opened, Validators), Unopened> {
     let (mut file, id, validators) = visitor.open(path)?;
     file.seek(SeekFrom::Start(offset)).map_err(|_| Unopened::Refused(Refusal::ReadFailed))?;
     Ok((file, id, validators))

@@ -13,6 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::Refusal;
 use super::condition::{Validators, full_seconds};
 use super::fair::{FairPermit, FairSemaphore, Share};
+use crate::file_id::FileId;
 use crate::net::Session;
 use crate::net::descriptors::are_used_up;
 
@@ -197,9 +198,9 @@ impl Visitor {
     }
 
     /// Opens a file. Blocks.
-    pub(super) fn open(&self, path: &str) -> Result<(File, FileId, Validators), Unopened> {
+    pub(super) fn open(&self, path: &str) -> Result<(File, Opened, Validators), Unopened> {
         let (file, metadata) = self.root.find(path)?;
-        Ok((file, FileId::of(&metadata), validators(&metadata, SystemTime::now())))
+        Ok((file, Opened::of(&metadata), validators(&metadata, SystemTime::now())))
     }
 
     /// Makes another session or TCP connection give way to a file.
@@ -215,28 +216,21 @@ pub(super) struct Permits {
     _shared: FairPermit,
 }
 
-/// Identifies a file, so that another of the same name is detected, and has its length.
+/// What a file was when it was opened, so that another of the same name is detected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct FileId {
+pub(super) struct Opened {
     pub(super) len: u64,
-    inode: Option<(u64, u64)>,
+    id: Option<FileId>,
 }
 
-impl FileId {
-    #[cfg(unix)]
+impl Opened {
     fn of(metadata: &Metadata) -> Self {
-        use std::os::unix::fs::MetadataExt;
-        Self { len: metadata.len(), inode: Some((metadata.dev(), metadata.ino())) }
-    }
-
-    #[cfg(not(unix))]
-    fn of(metadata: &Metadata) -> Self {
-        Self { len: metadata.len(), inode: None }
+        Self { len: metadata.len(), id: FileId::of(metadata) }
     }
 
     /// Whether `self`, seen later, is the file that `first` was. It may have grown since.
     pub(super) fn continues(&self, first: &Self) -> bool {
-        self.inode == first.inode && self.len >= first.len
+        self.id == first.id && self.len >= first.len
     }
 }
 

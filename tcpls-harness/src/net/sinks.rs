@@ -8,7 +8,7 @@ use crate::net::log;
 #[cfg(feature = "json")]
 use crate::net::os::now;
 #[cfg(feature = "json")]
-use crate::trace::{Both, qlog::Qlog, ring::Ring};
+use crate::trace::{qlog::Qlog, ring::Ring};
 
 /// Gives a session that has just begun with `peer` the sinks that are wanted.
 pub(super) fn attached(
@@ -17,11 +17,14 @@ pub(super) fn attached(
     #[cfg(feature = "json")] qlog: Option<&Qlog>,
     #[cfg(feature = "json")] ring: Option<&Ring>,
 ) -> Connection {
-    let sink = log::sink(&conn, peer);
+    conn.set_trace(log::sink(&conn, peer));
     #[cfg(feature = "json")]
-    let sink = Both::of(sink, qlog.map(|qlog| qlog.session(conn.side(), now())));
+    if let Some(qlog) = qlog {
+        conn.add_trace(qlog.session(conn.side(), now()));
+    }
     #[cfg(feature = "json")]
-    let sink = Both::of(sink, ring.map(|ring| ring.sink(&conn)));
-    conn.set_trace(sink);
+    if let Some(ring) = ring {
+        conn.add_trace(ring.sink(&conn));
+    }
     conn
 }

@@ -16,7 +16,7 @@ use tcpls_core::{Side, TcpEnd, Time};
 use crate::sim::network::SocketId;
 use crate::sim::scenario::{ActionKind, FaultKind};
 use crate::trace::qlog::{Header, Qlog};
-use crate::trace::{Both, EventJson, append};
+use crate::trace::{EventJson, append};
 
 /// Lines are written when they have this number of bytes.
 const BATCH: usize = 64 << 10;
@@ -233,7 +233,8 @@ impl Trace {
     /// The sink for a session, if its events are written.
     pub(crate) fn sink(&self, place: Place) -> Option<Box<dyn Sink>> {
         let lines = self.lines().map(|lines| Box::new(SessionSink { place, lines }) as Box<dyn Sink>);
-        Both::of(lines, self.qlog.as_ref().map(|qlog| qlog.sink(place)))
+        let sinks: Vec<_> = lines.into_iter().chain(self.qlog.as_ref().map(|qlog| qlog.sink(place))).collect();
+        (!sinks.is_empty()).then(|| Box::new(sinks) as Box<dyn Sink>)
     }
 
     /// Notes what happened.

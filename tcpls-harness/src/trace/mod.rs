@@ -17,6 +17,7 @@
 
 mod content;
 mod event;
+mod files;
 mod frequent;
 pub mod qlog;
 pub mod ring;
@@ -59,30 +60,6 @@ impl<W: Write + Send> Sink for JsonLines<W> {
         if append_event(&mut self.line, now, event) {
             _ = self.out.write_all(&self.line);
         }
-    }
-}
-
-/// Two sinks for the same events.
-pub(crate) struct Both(Box<dyn Sink>, Box<dyn Sink>);
-
-impl Both {
-    /// A sink for both, or the one that there is.
-    pub(crate) fn of(first: Option<Box<dyn Sink>>, second: Option<Box<dyn Sink>>) -> Option<Box<dyn Sink>> {
-        match (first, second) {
-            (Some(first), Some(second)) => Some(Box::new(Self(first, second))),
-            (first, second) => first.or(second),
-        }
-    }
-}
-
-impl Sink for Both {
-    fn event(&mut self, now: Time, event: &Event<'_>) {
-        self.0.event(now, event);
-        self.1.event(now, event);
-    }
-
-    fn memory(&self) -> usize {
-        self.0.memory() + self.1.memory()
     }
 }
 

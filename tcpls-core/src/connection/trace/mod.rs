@@ -50,6 +50,17 @@ pub trait Sink: Send {
     }
 }
 
+/// All get the same events, in their order.
+impl Sink for Vec<Box<dyn Sink>> {
+    fn event(&mut self, now: Time, event: &Event<'_>) {
+        self.iter_mut().for_each(|sink| sink.event(now, event));
+    }
+
+    fn memory(&self) -> usize {
+        self.iter().map(|sink| sink.memory()).sum()
+    }
+}
+
 /// The sink and the recorder of a session, if it has them.
 #[derive(Default)]
 pub(super) struct Tracer(pub(super) Option<On>);
@@ -59,20 +70,6 @@ pub(super) struct On {
     pub(super) record: Option<Box<Recorder>>,
     now: Time,
     state: State,
-}
-
-/// Two sinks for the same events.
-struct Both(Box<dyn Sink>, Box<dyn Sink>);
-
-impl Sink for Both {
-    fn event(&mut self, now: Time, event: &Event<'_>) {
-        self.0.event(now, event);
-        self.1.event(now, event);
-    }
-
-    fn memory(&self) -> usize {
-        self.0.memory() + self.1.memory()
-    }
 }
 
 impl Tracer {
@@ -142,7 +139,7 @@ impl Connection {
     pub fn add_trace(&mut self, sink: Box<dyn Sink>) {
         let before = self.trace.0.as_mut().and_then(|on| on.sink.take());
         self.set_trace(Some(match before {
-            Some(before) => Box::new(Both(before, sink)),
+            Some(before) => Box::new(vec![before, sink]),
             None => sink,
         }));
     }

@@ -1,8 +1,7 @@
 //! Files of many sessions, written by a thread: sessions put records into a bounded queue, and never wait for a disk.
 //!
-//! `queue` has the records that are not written yet, `files` the open files.
+//! `queue` has the records that are not written yet.
 
-mod files;
 mod queue;
 
 use std::io;
@@ -15,10 +14,10 @@ use std::{fmt, process};
 use tcpls_core::trace::{Event, Sink};
 use tcpls_core::{Side, Time};
 
-use self::files::Files;
-use self::queue::{FileId, Limits, Queue};
+use self::queue::{Limits, Queue};
 use super::event::Lost;
 use super::{Header, Records};
+use crate::trace::files::{FileNumber, Files, Store};
 
 /// Numbers the files of this process.
 static NUMBER: AtomicU64 = AtomicU64::new(1);
@@ -74,7 +73,7 @@ impl Qlog {
         Self::start(Files::new(directory)?, Limits { max_waiting, max_bytes, lossless })
     }
 
-    fn start(store: impl queue::Store + 'static, limits: Limits) -> io::Result<Self> {
+    fn start(store: impl Store + 'static, limits: Limits) -> io::Result<Self> {
         let queue = Arc::new(Queue::new(limits));
         let worker = queue.clone();
         std::thread::Builder::new().name("qlog".to_owned()).spawn(move || worker.write(store))?;
@@ -134,7 +133,7 @@ impl Drop for Shared {
 struct FileSink {
     qlog: Qlog,
     /// `None` if there was no room for its first record: nothing is written then.
-    file: Option<FileId>,
+    file: Option<FileNumber>,
     records: Records,
     /// The time of the last event.
     last: Time,

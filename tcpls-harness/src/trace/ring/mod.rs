@@ -16,7 +16,7 @@ mod writer;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use std::{fmt, io, process};
 
@@ -25,8 +25,9 @@ use tcpls_core::trace::{Event, Sink};
 use tcpls_core::{Connection, Side, Time};
 
 use self::pool::{CHUNK, Pool, SessionId};
-use self::writer::{Job, Store, Writer};
+use self::writer::{Job, Writer};
 use super::append_event;
+use super::files::{FileNumber, Files, Store};
 
 /// Room that a line has at least in the chunk that it is written to. Longer ones make the chunk grow.
 const ROOM: usize = 512;
@@ -75,13 +76,12 @@ struct Shared {
 }
 
 impl Ring {
-    /// Creates the directory and starts the thread.
+    /// Creates the directory, for this user alone, and starts the thread.
     ///
     /// # Errors
     /// The directory cannot be created, or the thread cannot be started.
     pub fn new(options: &RingOptions) -> io::Result<Self> {
-        std::fs::create_dir_all(&options.directory)?;
-        Self::start(writer::Files::new(options.directory.clone()), options)
+        Self::start(Files::new(options.directory.clone())?, options)
     }
 
     fn start(store: impl Store + 'static, options: &RingOptions) -> io::Result<Self> {
@@ -100,11 +100,11 @@ impl Ring {
         Box::new(RingSink {
             ring: self.clone(),
             session: self.0.pool.begin(),
+            file: FileNumber(number),
             name: format!("{}-{}-{number:06}-{side}.jsonl", date.as_millis(), process::id()),
             chunk: Vec::new(),
             is_handshaking: conn.state() == State::Handshaking,
             has_anomaly: false,
-            is_given_up: Arc::default(),
         })
     }
 
@@ -144,12 +144,12 @@ impl fmt::Debug for Ring {
 struct RingSink {
     ring: Ring,
     session: SessionId,
+    file: FileNumber,
     name: String,
     /// What was written last, of which the pool knows the capacity. Empty, without capacity, if there was no memory.
     chunk: Vec<u8>,
     is_handshaking: bool,
     has_anomaly: bool,
-    is_given_up: Arc<AtomicBool>,
 }
 
 impl RingSink {
@@ -166,21 +166,21 @@ impl RingSink {
         self.chunk.capacity() > 0
     }
 
-    /// Writes what is in memory.
-    fn write(&mut self) {
+    /// Writes what is in memory; with the session's last lines, its file ends.
+    fn write(&mut self, is_last: bool) {
         let pool = &self.ring.0.pool;
         if self.chunk.capacity() > 0 {
             pool.put(self.session, std::mem::take(&mut self.chunk));
         }
         let taken = pool.take(self.session);
-        if !taken.chunks.is_empty() {
+        if is_last || !taken.chunks.is_empty() {
             let is_new = !std::mem::replace(&mut self.has_anomaly, true);
             self.ring.0.writer.append(Job {
-                name: self.name.clone(),
-                is_new,
+                file: self.file,
+                name: is_new.then(|| self.name.clone()),
                 gap: taken.has_lost && !is_new,
-                is_given_up: self.is_given_up.clone(),
                 chunks: taken.chunks,
+                is_last,
             });
         }
     }
@@ -200,7 +200,7 @@ impl Sink for RingSink {
             self.is_handshaking = *to == State::Handshaking;
         }
         if anomaly::is_one(event, self.is_handshaking) {
-            self.write();
+            self.write(false);
         }
     }
 
@@ -212,7 +212,7 @@ impl Sink for RingSink {
 impl Drop for RingSink {
     fn drop(&mut self) {
         if self.has_anomaly {
-            self.write();
+            self.write(true);
         } else if self.chunk.capacity() > 0 {
             self.ring.0.pool.put(self.session, std::mem::take(&mut self.chunk));
         }

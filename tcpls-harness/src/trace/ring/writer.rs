@@ -1,14 +1,13 @@
-//! The thread that writes files: it opens one for each write, because anomalies are rare.
+//! The thread that writes files.
 
-use std::fs::OpenOptions;
-use std::io::{self, Write};
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::BTreeSet;
+use std::io;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::pool::Pool;
+use crate::trace::files::{FileNumber, Store};
 
 /// What a file counts as at least, in bytes.
 const MIN_FILE: u64 = 4096;
@@ -16,42 +15,15 @@ const MIN_FILE: u64 = 4096;
 /// Lines for a file.
 #[derive(Debug)]
 pub(super) struct Job {
-    pub(super) name: String,
-    /// It is the first of its file.
-    pub(super) is_new: bool,
+    pub(super) file: FileNumber,
+    /// The file's, if it is new.
+    pub(super) name: Option<String>,
     /// Lines are missing in front of these.
     pub(super) gap: bool,
-    /// The first lines of the file were not written: no others are.
-    pub(super) is_given_up: Arc<AtomicBool>,
+    /// Maybe none.
     pub(super) chunks: Vec<Vec<u8>>,
-}
-
-/// Takes what is written.
-pub(super) trait Store: Send {
-    /// Appends to a file; creates it if it is new.
-    fn append(&mut self, name: &str, is_new: bool, bytes: &[&[u8]]) -> io::Result<()>;
-}
-
-/// Files in a directory, for this user alone: they have addresses.
-pub(super) struct Files(PathBuf);
-
-impl Files {
-    pub(super) fn new(directory: PathBuf) -> Self {
-        Self(directory)
-    }
-}
-
-impl Store for Files {
-    fn append(&mut self, name: &str, is_new: bool, bytes: &[&[u8]]) -> io::Result<()> {
-        let mut options = OpenOptions::new();
-        options.append(true).create_new(is_new);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let path = self.0.join(name);
-        let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
-        let mut file = options.open(&path).map_err(named)?;
-        bytes.iter().try_for_each(|part| file.write_all(part)).map_err(named)
-    }
+    /// The file gets no others.
+    pub(super) is_last: bool,
 }
 
 #[derive(Debug)]
@@ -128,10 +100,13 @@ impl Shared {
     /// Writes until the last sender is dropped.
     fn write(&self, mut store: impl Store, jobs: &Receiver<Job>, max_bytes: u64) {
         let mut left = max_bytes;
+        // Files whose first lines were not written get no others.
+        let mut given_up = BTreeSet::new();
         while let Ok(job) = jobs.recv() {
             let bytes: u64 = job.chunks.iter().map(|chunk| chunk.len() as u64).sum();
-            let cost = if job.is_new { bytes.max(MIN_FILE) } else { bytes };
-            let written = if job.is_given_up.load(Ordering::Relaxed) || cost > left {
+            let is_new = job.name.is_some();
+            let cost = if is_new { bytes.max(MIN_FILE) } else { bytes };
+            let written = if given_up.contains(&job.file) || cost > left {
                 None
             } else {
                 left -= cost;
@@ -139,17 +114,23 @@ impl Shared {
             };
             let mut progress = self.progress();
             match written {
-                Some(Ok(())) => progress.files += u64::from(job.is_new),
+                Some(Ok(())) => progress.files += u64::from(is_new),
                 failed => {
                     progress.dropped += bytes;
                     if let Some(Err(error)) = failed {
                         progress.failure.get_or_insert_with(|| error.to_string());
                     }
-                    job.is_given_up.fetch_or(job.is_new, Ordering::Relaxed);
+                    if is_new {
+                        given_up.insert(job.file);
+                    }
                 }
             }
             progress.done += 1;
             drop(progress);
+            if job.is_last {
+                given_up.remove(&job.file);
+                store.close(job.file);
+            }
             let capacity = job.chunks.iter().map(Vec::capacity).sum();
             drop(job.chunks);
             self.pool.free(capacity);
@@ -159,9 +140,12 @@ impl Shared {
 }
 
 fn write_job(store: &mut impl Store, job: &Job) -> io::Result<()> {
+    if job.chunks.is_empty() {
+        return Ok(());
+    }
     let gap = gap_line(job);
     let parts: Vec<&[u8]> = [gap.as_bytes()].into_iter().chain(job.chunks.iter().map(Vec::as_slice)).collect();
-    store.append(&job.name, job.is_new, &parts)
+    store.append(job.file, job.name.as_deref(), &parts)
 }
 
 /// A line that says what is missing; empty if nothing is.

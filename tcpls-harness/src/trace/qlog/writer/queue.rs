@@ -1,11 +1,11 @@
 //! Records that are not written yet, by file, and the loop of the thread that writes them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::super::RECORD_SEPARATOR;
+use crate::trace::files::{FileNumber, Store};
 
 /// How long records wait for others before they are written, unless there are many.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -13,22 +13,6 @@ const PATIENCE: Duration = Duration::from_millis(100);
 const BATCH: usize = 256 << 10;
 /// What a file takes on a disk at least, in bytes.
 const LEAST: u64 = 4096;
-
-/// Identifies a file of one queue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct FileId(u64);
-
-/// Where the thread writes.
-pub(super) trait Store: Send {
-    /// Appends to a file, which is created if `name` is given.
-    ///
-    /// # Errors
-    /// The bytes, or some of them, are not written.
-    fn append(&mut self, file: FileId, name: Option<&str>, bytes: &[u8]) -> io::Result<()>;
-
-    /// The file gets no more bytes.
-    fn close(&mut self, file: FileId);
-}
 
 pub(super) struct Queue {
     state: Mutex<State>,
@@ -56,7 +40,7 @@ pub(super) struct Batch(u64);
 
 #[derive(Default)]
 struct State {
-    files: BTreeMap<FileId, Waiting>,
+    files: BTreeMap<FileNumber, Waiting>,
     /// Bytes of all files, and those that are being written.
     waiting: usize,
     /// Bytes that were accepted so far, each file with [`LEAST`] at least.
@@ -91,11 +75,11 @@ impl Queue {
     }
 
     /// Begins a file with its first record, if there is room for that.
-    pub(super) fn open(&self, name: String, record: &[u8]) -> Option<FileId> {
+    pub(super) fn open(&self, name: String, record: &[u8]) -> Option<FileNumber> {
         let cost = LEAST.max(record.len() as u64);
         let mut state = self.state_with_room(record.len(), cost)?;
         state.opened += 1;
-        let file = FileId(state.opened);
+        let file = FileNumber(state.opened);
         state.accepted += cost;
         state.waiting += record.len();
         state.files.insert(file, Waiting { name: Some(name), bytes: record.to_vec(), has_ended: false });
@@ -134,7 +118,7 @@ impl Queue {
     }
 
     /// Takes a record if there is room; whether it did.
-    pub(super) fn push(&self, file: FileId, record: &[u8]) -> bool {
+    pub(super) fn push(&self, file: FileNumber, record: &[u8]) -> bool {
         let Some(mut state) = self.state_with_room(record.len(), record.len() as u64) else { return false };
         state.accepted += record.len() as u64;
         state.waiting += record.len();
@@ -144,7 +128,7 @@ impl Queue {
     }
 
     /// Ends a file with a last record, for which there is always room: it is short, and there is one for each session.
-    pub(super) fn end(&self, file: FileId, record: &[u8]) {
+    pub(super) fn end(&self, file: FileNumber, record: &[u8]) {
         let mut state = self.state();
         state.waiting += record.len();
         let waiting = state.files.entry(file).or_default();
@@ -197,7 +181,7 @@ impl Queue {
             for (file, waiting) in batch {
                 written += waiting.bytes.len();
                 if !failed.contains(&file)
-                    && let Err(error) = store.append(file, waiting.name.as_deref(), &waiting.bytes)
+                    && let Err(error) = store.append(file, waiting.name.as_deref(), &[&waiting.bytes])
                 {
                     failed.insert(file);
                     self.state().failure.get_or_insert_with(|| error.to_string());
@@ -219,7 +203,7 @@ impl Queue {
     }
 
     /// Waits until something is to be written; `None` when nothing will be any more.
-    fn next_batch(&self) -> Option<BTreeMap<FileId, Waiting>> {
+    fn next_batch(&self) -> Option<BTreeMap<FileNumber, Waiting>> {
         let mut state = self.state();
         while state.files.is_empty() {
             if state.is_stopped {

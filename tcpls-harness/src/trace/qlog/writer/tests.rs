@@ -3,7 +3,6 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use serde_json::Value;
 use tcpls_core::ConnectionId;
 
-use super::queue::Store;
 use super::*;
 
 /// Long enough for everything but a deadlock.
@@ -14,25 +13,25 @@ struct Disk {
     /// One message for each write that begins.
     begun: Sender<()>,
     permits: Receiver<io::Result<()>>,
-    written: Sender<(FileId, Vec<u8>)>,
+    written: Sender<(FileNumber, Vec<u8>)>,
 }
 
 impl Store for Disk {
-    fn append(&mut self, file: FileId, _name: Option<&str>, bytes: &[u8]) -> io::Result<()> {
+    fn append(&mut self, file: FileNumber, _name: Option<&str>, parts: &[&[u8]]) -> io::Result<()> {
         _ = self.begun.send(());
         self.permits.recv().unwrap_or(Ok(()))?;
-        _ = self.written.send((file, bytes.to_vec()));
+        _ = self.written.send((file, parts.concat()));
         Ok(())
     }
 
-    fn close(&mut self, _file: FileId) {}
+    fn close(&mut self, _file: FileNumber) {}
 }
 
 struct Bench {
     qlog: Qlog,
     begun: Receiver<()>,
     permits: Sender<io::Result<()>>,
-    written: Receiver<(FileId, Vec<u8>)>,
+    written: Receiver<(FileNumber, Vec<u8>)>,
 }
 
 fn bench(max_waiting: usize, max_bytes: u64) -> Bench {

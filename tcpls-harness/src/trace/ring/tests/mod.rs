@@ -15,24 +15,42 @@ const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Files in memory.
 #[derive(Clone, Default)]
-struct Memory(Arc<Mutex<BTreeMap<String, Vec<u8>>>>);
+struct Memory(Arc<Mutex<Kept>>);
+
+#[derive(Default)]
+struct Kept {
+    /// With their names.
+    files: BTreeMap<FileNumber, (String, Vec<u8>)>,
+    /// How many have not ended.
+    open: usize,
+}
 
 impl Store for Memory {
-    fn append(&mut self, name: &str, is_new: bool, bytes: &[&[u8]]) -> io::Result<()> {
-        let mut files = self.0.lock().unwrap();
-        assert_eq!(files.contains_key(name), !is_new, "{name}");
-        let file = files.entry(name.to_owned()).or_default();
-        bytes.iter().for_each(|part| file.extend_from_slice(part));
+    fn append(&mut self, number: FileNumber, name: Option<&str>, parts: &[&[u8]]) -> io::Result<()> {
+        let mut kept = self.0.lock().unwrap();
+        if let Some(name) = name {
+            kept.open += 1;
+            assert!(kept.files.insert(number, (name.to_owned(), Vec::new())).is_none(), "{name}");
+        }
+        kept.files.get_mut(&number).expect("it has begun").1.extend(parts.concat());
         Ok(())
+    }
+
+    fn close(&mut self, _: FileNumber) {
+        self.0.lock().unwrap().open -= 1;
     }
 }
 
 impl Memory {
     /// The files by the side in their names.
     fn of(&self, side: &str) -> Vec<String> {
-        let files = self.0.lock().unwrap();
-        let texts = files.iter().filter(|(name, _)| name.ends_with(&format!("-{side}.jsonl")));
+        let kept = self.0.lock().unwrap();
+        let texts = kept.files.values().filter(|(name, _)| name.ends_with(&format!("-{side}.jsonl")));
         texts.map(|(_, file)| String::from_utf8(file.clone()).unwrap()).collect()
+    }
+
+    fn open(&self) -> usize {
+        self.0.lock().unwrap().open
     }
 }
 
@@ -40,10 +58,12 @@ impl Memory {
 struct Slow(Memory, Receiver<()>);
 
 impl Store for Slow {
-    fn append(&mut self, name: &str, is_new: bool, bytes: &[&[u8]]) -> io::Result<()> {
+    fn append(&mut self, number: FileNumber, name: Option<&str>, parts: &[&[u8]]) -> io::Result<()> {
         self.1.recv().map_err(io::Error::other)?;
-        self.0.append(name, is_new, bytes)
+        self.0.append(number, name, parts)
     }
+
+    fn close(&mut self, _: FileNumber) {}
 }
 
 fn ring(change: impl FnOnce(&mut RingOptions)) -> (Ring, Memory) {
@@ -97,6 +117,7 @@ fn lost_tcp_connection_writes_what_was_before_and_what_follows_until_the_end() {
     assert!(ring.flush(PATIENCE));
     let so_far = memory.of("client").pop().unwrap();
     assert!(so_far.ends_with("\n") && count(&so_far, "lost") == 1 && count(&so_far, "closed") == 0);
+    assert_eq!(memory.open(), 2);
     pair.transfer(Side::Client, &bytes(50_000));
     pair.close(Side::Client, 0, b"");
     pair.drive();
@@ -109,7 +130,7 @@ fn lost_tcp_connection_writes_what_was_before_and_what_follows_until_the_end() {
         assert_eq!(counts, [2, 1, 1, 0], "{side}: {text}");
         assert!(Page::of_trace(text.as_bytes()).unwrap().events() > 20, "a page can be made of it");
     }
-    assert_eq!((ring.memory(), ring.files(), ring.dropped()), (0, 2, 0));
+    assert_eq!((ring.memory(), ring.files(), ring.dropped(), memory.open()), (0, 2, 0, 0));
 }
 
 #[test]
@@ -175,13 +196,25 @@ fn files_are_for_their_owner_alone_and_never_replace_others() {
     use std::os::unix::fs::PermissionsExt;
     let directory = std::env::temp_dir().join(format!("tcpls-ring-{}", process::id()));
     let ring = Ring::new(&RingOptions::new(&directory)).unwrap();
-    let mut files = writer::Files::new(directory.clone());
-    files.append("a", true, &[b"1\n", b"2\n"]).unwrap();
-    files.append("a", false, &[b"3\n"]).unwrap();
-    assert_eq!(std::fs::read(directory.join("a")).unwrap(), b"1\n2\n3\n");
-    assert_eq!(std::fs::metadata(directory.join("a")).unwrap().permissions().mode() & 0o777, 0o600);
-    let refused = files.append("a", true, &[b"4\n"]).unwrap_err();
-    assert!(refused.kind() == io::ErrorKind::AlreadyExists && refused.to_string().contains("/a"), "{refused}");
-    drop(ring);
+    let mut pair = pair(&ring);
+    pair.join();
+    pair.cut(ConnectionId::FIRST);
+    pair.drive();
+    assert!(ring.flush(PATIENCE));
+    let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&directory), 0o700);
+    let files: Vec<_> = std::fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert!(files.len() == 2 && files.iter().all(|file| mode(file) == 0o600), "{files:?}");
+    // Another user of the directory puts links in their places.
+    let victim = directory.join("victim");
+    std::fs::write(&victim, "mine").unwrap();
+    for file in &files {
+        std::fs::remove_file(file).unwrap();
+        std::os::unix::fs::symlink(&victim, file).unwrap();
+    }
+    drop(pair);
+    assert!(ring.flush(PATIENCE));
+    assert_eq!(std::fs::read_to_string(&victim).unwrap(), "mine");
+    assert!(ring.failure().unwrap().contains("in its place") && ring.dropped() > 0);
     std::fs::remove_dir_all(&directory).unwrap();
 }

@@ -1,24 +1,41 @@
-//! Files in a directory, of which one is open at a time: the descriptors of a server are for its clients.
+//! Files of many sessions in a directory, for this user alone. One is open at a time: the descriptors of a server are for its
+//! clients. A thread of `qlog` and one of `ring` write them.
 
 use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File, Metadata, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use super::queue::{FileId, Store};
+use crate::file_id::FileId;
+
+/// Identifies a file of one [`Store`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct FileNumber(pub(super) u64);
+
+/// Where a thread writes.
+pub(super) trait Store: Send {
+    /// Appends to a file, which is created if `name` is given.
+    ///
+    /// # Errors
+    /// The bytes, or some of them, are not written.
+    fn append(&mut self, file: FileNumber, name: Option<&str>, parts: &[&[u8]]) -> io::Result<()>;
+
+    /// The file gets no more bytes.
+    fn close(&mut self, file: FileNumber);
+}
 
 pub(super) struct Files {
     directory: PathBuf,
     /// The one that was written last.
-    open: Option<(FileId, File)>,
+    open: Option<(FileNumber, File)>,
     /// Those that have not ended.
-    known: BTreeMap<FileId, Known>,
+    known: BTreeMap<FileNumber, Known>,
 }
 
 /// A file that was created.
 struct Known {
     path: PathBuf,
-    identity: Identity,
+    id: Option<FileId>,
 }
 
 impl Files {
@@ -33,7 +50,7 @@ impl Files {
     }
 
     /// Creates a file for this user alone, or opens it again.
-    fn open(&mut self, file: FileId, name: Option<&str>) -> io::Result<File> {
+    fn open(&mut self, file: FileNumber, name: Option<&str>) -> io::Result<File> {
         let Some(name) = name else { return self.known.get(&file).ok_or(io::ErrorKind::NotFound)?.open() };
         let path = self.directory.join(name);
         let mut options = OpenOptions::new();
@@ -42,8 +59,8 @@ impl Files {
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         let opened = options.open(&path).map_err(|error| with_path(&path, &error))?;
-        let identity = identity(&opened.metadata()?);
-        self.known.insert(file, Known { path, identity });
+        let id = FileId::of(&opened.metadata()?);
+        self.known.insert(file, Known { path, id });
         Ok(opened)
     }
 }
@@ -52,7 +69,7 @@ impl Known {
     /// Opens the file again, unless another user of the directory has put another there.
     fn open(&self) -> io::Result<File> {
         let check = |metadata: io::Result<Metadata>| match metadata? {
-            metadata if identity(&metadata) == self.identity => Ok(()),
+            metadata if FileId::of(&metadata) == self.id => Ok(()),
             _ => Err(io::Error::other("another file was put in its place")),
         };
         // A pipe in its place would keep the thread waiting.
@@ -64,7 +81,7 @@ impl Known {
 }
 
 impl Store for Files {
-    fn append(&mut self, file: FileId, name: Option<&str>, bytes: &[u8]) -> io::Result<()> {
+    fn append(&mut self, file: FileNumber, name: Option<&str>, parts: &[&[u8]]) -> io::Result<()> {
         let mut opened = match self.open.take() {
             Some((open, opened)) if open == file => opened,
             other => {
@@ -72,12 +89,12 @@ impl Store for Files {
                 self.open(file, name)?
             }
         };
-        opened.write_all(bytes)?;
+        parts.iter().try_for_each(|part| opened.write_all(part))?;
         self.open = Some((file, opened));
         Ok(())
     }
 
-    fn close(&mut self, file: FileId) {
+    fn close(&mut self, file: FileNumber) {
         self.open.take_if(|(open, _)| *open == file);
         self.known.remove(&file);
     }
@@ -86,19 +103,3 @@ impl Store for Files {
 fn with_path(path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
-
-/// What distinguishes a file from another of the same name: its device and inode.
-#[cfg(unix)]
-type Identity = (u64, u64);
-
-#[cfg(unix)]
-fn identity(metadata: &Metadata) -> Identity {
-    use std::os::unix::fs::MetadataExt;
-    (metadata.dev(), metadata.ino())
-}
-
-#[cfg(not(unix))]
-type Identity = ();
-
-#[cfg(not(unix))]
-fn identity(_metadata: &Metadata) -> Identity {}
