@@ -1,12 +1,15 @@
 //! Sessions of `tcpls_harness::net`, as applications use them: chunks written without a copy and read as they come.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tcpls_core::ErrorCode;
 use tcpls_core::config::Config;
 use tcpls_harness::dial::{DialOptions, Keep};
-use tcpls_harness::net::{ClientOptions, Listener, ServerOptions, Session, Stream};
+use tcpls_harness::net::{ClientOptions, Listener, Record, RecordOptions, ServerOptions, Session, Stream};
+use tcpls_harness::trace::ring::{Ring, RingOptions};
 use tokio::task::JoinSet;
 
 use super::bare::next_piece;
@@ -28,6 +31,40 @@ pub fn two(job: &Job) -> Outcome<Sample> {
 /// One TCP connection, 100 streams.
 pub fn hundred_streams(job: &Job) -> Outcome<Sample> {
     run(job, 1, 100)
+}
+
+/// The same as [`one`], with both ends recorded in one file.
+pub fn recorded(job: &Job) -> Outcome<Sample> {
+    let path = scratch("tcplsrec");
+    let record = Record::create(&path, RecordOptions::default())?;
+    let sample = run_kept(job, 1, 1, &Kept { record: Some(record.clone()), ..Kept::default() });
+    let over = record.over();
+    record.wait(Duration::from_secs(10));
+    std::fs::remove_file(&path)?;
+    match over {
+        Some(why) => Err(format!("the recording ended early: {why:?}").into()),
+        None => sample,
+    }
+}
+
+/// The same as [`one`], with the last lines of the trace of both ends in memory.
+pub fn with_trace_ring(job: &Job) -> Outcome<Sample> {
+    let directory = scratch("traces");
+    let ring = Ring::new(&RingOptions::new(&directory))?;
+    let sample = run_kept(job, 1, 1, &Kept { ring: Some(ring), ..Kept::default() });
+    std::fs::remove_dir_all(&directory)?;
+    sample
+}
+
+fn scratch(extension: &str) -> PathBuf {
+    std::env::temp_dir().join(format!("tcpls-bench-{}.{extension}", std::process::id()))
+}
+
+/// What is kept of the sessions of both ends.
+#[derive(Clone, Debug, Default)]
+struct Kept {
+    record: Option<Record>,
+    ring: Option<Ring>,
 }
 
 /// The meter of one end, for all of its streams.
@@ -54,10 +91,20 @@ impl Shared {
 
 /// Over `tcps` TCP connections, on `streams` streams.
 pub fn run(job: &Job, tcps: usize, streams: u32) -> Outcome<Sample> {
+    run_kept(job, tcps, streams, &Kept::default())
+}
+
+fn run_kept(job: &Job, tcps: usize, streams: u32, kept: &Kept) -> Outcome<Sample> {
+    let (at_server, at_client) = (kept.clone(), kept.clone());
     let (client, server) = (job.tls.tcpls_client()?, job.tls.tcpls_server()?);
     let receive = |address_is: std::sync::mpsc::Sender<_>, meter| {
         block_on(async move {
-            let mut listener = Listener::bind(&["127.0.0.1:0".parse()?], ServerOptions::new(server))?;
+            let mut listener = Listener::bind(
+                &["127.0.0.1:0".parse()?],
+                ServerOptions::new(server).with(|options| {
+                    (options.record, options.trace_ring) = (at_server.record, at_server.ring);
+                }),
+            )?;
             address_is.send(listener.local_addresses()[0])?;
             let session = listener.accept().await;
             let meter = read_all(&session, streams, meter).await?;
@@ -72,6 +119,7 @@ pub fn run(job: &Job, tcps: usize, streams: u32) -> Outcome<Sample> {
             let options = ClientOptions::new(client, server_name()).with(|options| {
                 options.dial = dial;
                 options.config = config;
+                (options.record, options.trace_ring) = (at_client.record, at_client.ring);
             });
             let session = Session::connect(&[address], options).await?;
             for _ in 1..tcps {
