@@ -116,6 +116,7 @@ impl Connection {
         });
         if let Some(entry) = self.tcps.get_mut(tcp) {
             entry.runs_between(local, remote);
+            self.joins.note_remote(tcp, remote);
             self.trace.emit(|| trace::Event::TcpAddresses { tcp, local, remote });
         }
         self.leave_withdrawn_addresses();

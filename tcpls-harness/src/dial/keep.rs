@@ -31,6 +31,7 @@ impl Dialer {
     /// Decides what is due for an open session.
     pub(super) fn keep(&mut self, now: Time) {
         self.note_urgency(now);
+        self.consider_asking(now);
         self.note_traffic(now);
         self.close_cut(now);
         self.divide_groups(now);
@@ -72,8 +73,10 @@ impl Dialer {
     /// Whether this pair should have a TCP connection, and has none, not even a joining one.
     fn wants(&self, index: usize) -> bool {
         let pair = &self.pairs[index];
-        let is_unfit =
-            pair.withdrawn || self.is_barred(pair) || pair.is_cut || (pair.is_metered && self.spares_metered());
+        let is_unfit = pair.withdrawn
+            || (self.is_barred(pair) && !self.may_ask(pair))
+            || pair.is_cut
+            || (pair.is_metered && self.spares_metered());
         !(is_unfit || pair.is_taken())
             && self.has_room(pair)
             && match self.options.keep {
@@ -169,7 +172,8 @@ impl Dialer {
         let stands_back = self.urgent_since.is_none()
             && !tries(&pair)
             && self.rivals(pair).filter(tries).count() >= self.missing_for(pair);
-        Some(if stands_back { pair.next.max(self.next_start) } else { pair.next })
+        let next = if self.is_barred(pair) { self.ask_at.map_or(pair.next, |at| pair.next.max(at)) } else { pair.next };
+        Some(if stands_back { next.max(self.next_start) } else { next })
     }
 
     fn redial(&mut self, now: Time, index: usize) {
@@ -217,11 +221,12 @@ impl Dialer {
 
     fn join(&mut self, now: Time, index: usize) {
         self.give_up_overdue(now, index);
+        let is_question = self.is_barred(&self.pairs[index]);
         let pair = &mut self.pairs[index];
         let Some(at) = pair.ready() else { return };
         // If nothing was sealed under its number, the last token can be used again.
         let is_last = self.urgent_since.is_some() && self.view.tokens == 1;
-        let zero_rtt = self.options.zero_rtt && pair.sends_early() && !is_last;
+        let zero_rtt = self.options.zero_rtt && pair.sends_early() && !is_last && !is_question;
         let backup = pair.joins_as_backup();
         let attempt = &mut pair.attempts[at];
         (attempt.stage, attempt.since) = (Stage::Joining { tcp: None, overdue: false, backup }, now);

@@ -11,11 +11,13 @@
 //! | `keep` | during the session: joins on other pairs, and replacement of lost and stalled TCP connections |
 //! | `group` | paths that share a bottleneck: which of them carries data |
 //! | `network` | lost and found local addresses, and the host's sleep |
+//! | `ask` | whether a server that refuses joins has died |
 //! | `lanes` | TCP connections for interactive streams beside bulk data |
 //!
 //! The driver reports events with `handle_*`, calls [`Dialer::advance`], executes the actions from [`Dialer::poll_action`],
 //! and calls again at [`Dialer::poll_timeout`] at the latest. The same options, seed and calls give the same actions.
 
+mod ask;
 mod group;
 mod keep;
 mod lanes;
@@ -45,7 +47,7 @@ pub use self::order::{Action, AttemptId, DialOptions, Keep, SessionView};
 pub use self::path::{Backup, Path, PathStatus};
 pub use self::policy::{DialPolicy, MakeDialPolicy};
 
-use self::pair::{Attempt, Pair, Stage};
+use self::pair::{Attempt, Pair, Reach, Stage};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -81,6 +83,8 @@ pub struct Dialer {
     was_busy: bool,
     /// Since when no TCP connection answers.
     urgent_since: Option<Time>,
+    /// When the client may ask for the server where the session began.
+    ask_at: Option<Time>,
     /// How long none answers before one is replaced, if the session has reached its limit.
     patience: Duration,
 }
@@ -102,6 +106,7 @@ impl Dialer {
             advanced: now,
             most_tokens: 0,
             urgent_since: None,
+            ask_at: None,
             moved: (now, 0),
             was_busy: false,
             patience: pair::GRACE,
@@ -168,6 +173,7 @@ impl Dialer {
         if let Some((index, at)) = self.find(attempt) {
             let pair = &mut self.pairs[index];
             pair.rtt = Some(now - pair.attempts[at].since);
+            pair.reach = Reach::Unknown;
         }
         self.handle_deferred(now, attempt)
     }
@@ -185,14 +191,16 @@ impl Dialer {
         true
     }
 
-    /// TCP did not connect, the handshake failed, or the join could not begin.
+    /// TCP did not connect, the handshake failed, or the join could not begin. See also [`Dialer::handle_refused`].
     pub fn handle_failed(&mut self, now: Time, attempt: AttemptId) {
         if self.lane_failed(now, attempt) {
             return;
         }
         let Some((index, at)) = self.find(attempt) else { return };
         let pair = &mut self.pairs[index];
-        pair.attempts.remove(at);
+        if pair.attempts.remove(at).stage == Stage::Connecting && !matches!(pair.reach, Reach::Refuses(_)) {
+            pair.reach = Reach::NoRoute;
+        }
         pair.away_since.get_or_insert(now);
         self.next_start = now; // the next may begin at once
     }
@@ -290,7 +298,8 @@ impl Dialer {
 
     /// The server advertises the remote address of this pair, and the client may connect to it. The pair is an alternative
     /// to the others, not one more to keep. If the server accepts joins only at such addresses
-    /// ([`SessionView::advertised_only`]), no other pair is dialed any more.
+    /// ([`SessionView::advertised_only`]), no other pair is dialed any more, unless the server seems to have died
+    /// ([`SessionView::can_ask`]).
     pub fn offer(&mut self, now: Time, path: Path) {
         let is_there = |pair: &Pair| pair.path.remote == path.remote;
         self.pairs.iter_mut().filter(|pair| is_there(pair)).for_each(|pair| pair.is_offered = true);
@@ -376,6 +385,7 @@ impl Dialer {
                     Stage::Connecting | Stage::Ready => {
                         pair.attempts.remove(at);
                         let timed_out = attempt.stage == Stage::Connecting;
+                        pair.reach = if timed_out { Reach::Unknown } else { pair.reach };
                         // Servers do not wait long for a ClientHello: connect again.
                         (pair.tried, pair.unused) = (timed_out, !timed_out);
                         self.actions.push_back(Action::Abandon { attempt: attempt.id, timed_out });

@@ -73,7 +73,8 @@ pub struct AttemptId(pub u64);
 /// What the driver of a [`Dialer`] is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Open a TCP connection, and report the result: [`Dialer::handle_connected`] or [`Dialer::handle_failed`].
+    /// Open a TCP connection, and report the result: [`Dialer::handle_connected`], [`Dialer::handle_refused`] or
+    /// [`Dialer::handle_failed`].
     Connect {
         /// Its name.
         attempt: AttemptId,
@@ -151,6 +152,9 @@ pub struct SessionView {
     /// Whether the server accepts joins only at addresses that it advertises (`Connection::joins_at_advertised_only`):
     /// other pairs than those of [`Dialer::offer`] are not dialed.
     pub advertised_only: bool,
+    /// Whether the answer to a join can show that the server has lost the session (`Connection::learns_of_loss`): if all
+    /// addresses of a server with `advertised_only` refuse TCP connections, the client may join where the session began.
+    pub can_ask: bool,
 }
 
 impl SessionView {
@@ -167,6 +171,7 @@ impl SessionView {
             wants_lane: conn.wants_lane(),
             lanes_until: conn.lanes_until(),
             advertised_only: conn.joins_at_advertised_only(),
+            can_ask: conn.learns_of_loss(),
             until: if let State::Stranded { until } = conn.state() { Some(until) } else { None },
             join_time: conn.expected_join_time(),
         }

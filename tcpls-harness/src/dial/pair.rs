@@ -111,6 +111,17 @@ impl From<TcpFault> for Failure {
     }
 }
 
+/// What became of the last TCP connection to a remote address, as far as it says whether the server is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// There was an answer, or none in time.
+    Unknown,
+    /// So many in a row were refused.
+    Refuses(u32),
+    /// The host did not find a way.
+    NoRoute,
+}
+
 /// How far an attempt is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
@@ -197,6 +208,10 @@ pub(super) struct Pair {
     pub(super) withdrawn: bool,
     /// Whether the server advertises the address, and the client may connect to it.
     pub(super) is_offered: bool,
+    /// Whether the session began here.
+    pub(super) is_origin: bool,
+    /// What became of dials while no TCP connection answers.
+    pub(super) reach: Reach,
     /// Whether this host has lost the local address: dials would fail.
     pub(super) is_cut: bool,
     /// Its TCP connection without bulk data, beside `live`.
@@ -230,6 +245,8 @@ impl Pair {
             parked: false,
             withdrawn: false,
             is_offered: false,
+            is_origin: false,
+            reach: Reach::Unknown,
             is_cut: false,
             lane: Lane::default(),
         }
@@ -383,7 +400,7 @@ fn doubled(pause: Duration, times: u32) -> Duration {
 }
 
 /// Returns 75 to 125 % of `pause`, so that clients that lost a server at the same time do not return at the same time.
-fn jitter(pause: Duration, rng: &mut Rng) -> Duration {
+pub(super) fn jitter(pause: Duration, rng: &mut Rng) -> Duration {
     let share = u32::from(u16::from_be_bytes(rng.bytes())) + 3 * (1 << 15);
     pause * share / (1 << 17)
 }

@@ -30,6 +30,10 @@ pub trait DialPolicy: Debug + Send {
     }
     /// TCP did not connect, the handshake failed, or the join could not begin.
     fn handle_failed(&mut self, now: Time, attempt: AttemptId);
+    /// The remote address has refused the TCP connection. By default the same as [`DialPolicy::handle_failed`].
+    fn handle_refused(&mut self, now: Time, attempt: AttemptId) {
+        self.handle_failed(now, attempt);
+    }
     /// Reports the bytes received on a TCP connection during its handshake.
     fn handle_progress(&mut self, now: Time, attempt: AttemptId, bytes: u64);
     /// This handshake is the first to complete, and its session is used; `tcpls` is false if it is plain TLS.
@@ -96,6 +100,10 @@ impl DialPolicy for Dialer {
 
     fn handle_failed(&mut self, now: Time, attempt: AttemptId) {
         Self::handle_failed(self, now, attempt);
+    }
+
+    fn handle_refused(&mut self, now: Time, attempt: AttemptId) {
+        Self::handle_refused(self, now, attempt);
     }
 
     fn handle_progress(&mut self, now: Time, attempt: AttemptId, bytes: u64) {

@@ -91,7 +91,7 @@ impl Dialer {
         self.phase = Phase::Running;
         self.next_start = now + ALTERNATIVE_DELAY;
         self.pairs[index].live = Some(Live::new(ConnectionId::FIRST, now, false));
-        self.pairs[index].was_used = true;
+        (self.pairs[index].was_used, self.pairs[index].is_origin) = (true, true);
         for index in 0..self.pairs.len() {
             let is_handshake = |attempt: &Attempt| matches!(attempt.stage, Stage::Handshaking { .. });
             let pair = &mut self.pairs[index];

@@ -1,5 +1,6 @@
 //! A server farm: three servers behind a balancer that gives each of them one TCP connection after the other.
 
+mod direct;
 mod limits;
 #[cfg(target_os = "linux")]
 mod ports;
@@ -47,6 +48,7 @@ impl Process {
         options.token_secrets = Some(TokenSecrets::new(SECRET));
         options.farm = Some(Farm::new(ServerId(number), ANY));
         change(&mut options);
+        let has_own_address = !options.direct.is_empty();
         let mut builder = tokio::runtime::Builder::new_multi_thread();
         let runtime = builder.worker_threads(1).enable_all().build().unwrap();
         let mut listener = {
@@ -60,6 +62,9 @@ impl Process {
             loop {
                 tokio::select! {
                     session = listener.accept() => {
+                        if has_own_address {
+                            listener.advertise(&session);
+                        }
                         tokio::spawn(echo(session));
                     }
                     Some(call) = wishes.recv() => call(&mut listener),

@@ -14,7 +14,7 @@ use crate::connection::input::{Opened, take_content};
 use crate::connection::record::Heard;
 use crate::connection::records::alert_body;
 use crate::crypto::nonce::nonce;
-use crate::crypto::{Agreed, OpenKeys, SealKeys, TAG_LEN};
+use crate::crypto::{Agreed, JoinName, OpenKeys, SealKeys, TAG_LEN};
 use crate::error::{Alert, CloseReason, TcpFault};
 use crate::tcp::Tcp;
 use crate::time::Time;
@@ -137,12 +137,24 @@ impl Connection {
         !lives_elsewhere && !self.tcps.iter().any(answers) && self.was_at_remote_of(tcp)
     }
 
+    /// Client: returns whether the answer to a join can show that the server has lost the session
+    /// ([`CloseReason::LostByServer`]): joins are TLS resumptions, and the server has sent the ID of its instance.
+    pub fn learns_of_loss(&self) -> bool {
+        let parameters = self.control.parameters();
+        let is_shown = matches!(self.identity.join_name, JoinName::Shown);
+        is_shown
+            && parameters.has_resumed_joins()
+            && parameters.peer_instance().is_some()
+            && self.keys.as_ref().is_some_and(|keys| keys.can_join())
+    }
+
     /// Whether the server of the session had the remote address of `tcp`, or advertises it, as far as the driver sets
     /// addresses.
     fn was_at_remote_of(&self, tcp: ConnectionId) -> bool {
         let Some(remote) = self.tcps.get(tcp).and_then(|entry| entry.remote_address()) else { return true };
         let known = self.tcps.iter().chain(self.lost.values().map(|lost| &lost.tcp));
         self.control.is_advertised(remote)
+            || self.joins.resumptions.began_at == Some(remote)
             || known.filter(|entry| entry.is_up()).any(|entry| entry.remote_address().is_none_or(|at| at == remote))
     }
 

@@ -13,6 +13,8 @@ mod instance;
 mod resumption;
 mod tokens;
 
+use std::net::SocketAddr;
+
 pub use self::claims::{Claim, ClaimId};
 pub use self::client::JoinOptions;
 
@@ -61,6 +63,13 @@ impl Joins {
         let tokens = Tokens::Issued(Issued::new(secret, id));
         let (claims, resumptions) = (Claims::default(), Resumptions::default());
         Self { tokens, claims, resumptions, cover: cover.map(Box::new) }
+    }
+
+    /// The driver reports the peer's address of `tcp`.
+    pub(super) fn note_remote(&mut self, tcp: ConnectionId, remote: Option<SocketAddr>) {
+        if tcp == ConnectionId::FIRST {
+            self.resumptions.began_at = remote;
+        }
     }
 
     fn held(&mut self) -> Option<&mut Held> {

@@ -5,6 +5,7 @@
 //! sends records of its own that are as long: stand-ins.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
 
 use bytes::BytesMut;
 
@@ -43,6 +44,8 @@ pub(super) struct Resumptions {
     strangers: BTreeMap<ConnectionId, Stranger>,
     /// Client: when another instance of the server first answered.
     other_instance: Option<Time>,
+    /// The peer's address on the first TCP connection, if the driver has set it.
+    pub(super) began_at: Option<SocketAddr>,
     /// The lengths on the wire of stand-ins that are due.
     stand_ins: BTreeMap<ConnectionId, VecDeque<usize>>,
     /// Server: where the stand-in for the client's Finished has not arrived.

@@ -159,6 +159,33 @@ fn another_instance_at_an_address_where_the_session_never_was_ends_nothing() {
 }
 
 #[test]
+fn address_where_the_session_began_counts_however_many_tcp_connections_were_lost() {
+    let address = |host: u8| Some(format!("192.0.2.{host}:443").parse().unwrap());
+    let mut pair = established(resuming());
+    pair.client().set_tcp_addresses(FIRST, None, address(1));
+    let mut last = FIRST;
+    for _ in 0..70 {
+        let next = pair.join();
+        pair.client().set_tcp_addresses(next, None, address(2));
+        pair.cut(last);
+        pair.drive();
+        last = next;
+    }
+    pair.cut(last);
+    assert!(pair.client().learns_of_loss());
+    let tcp = pair.open_tcp();
+    pair.client().set_tcp_addresses(tcp, None, address(1));
+    reach(&mut pair, tcp, elsewhere(), OTHER);
+    assert_eq!(pair.close_reason(Client), Some(CloseReason::LostByServer));
+}
+
+#[test]
+fn client_whose_joins_have_the_form_of_the_draft_learns_of_no_loss() {
+    assert!(established(resuming()).client().learns_of_loss());
+    assert!(!Pair::established().client().learns_of_loss());
+}
+
+#[test]
 fn instance_is_read_behind_a_client_certificate_too() {
     let tls = Tls { client_auth: true, client_certificate: Some(ClientCertificate::Trusted), ..resuming() };
     let mut pair = stranded(tls.clone());

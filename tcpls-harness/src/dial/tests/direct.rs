@@ -2,6 +2,8 @@
 
 use tcpls_core::wire::ids::AddressId;
 
+use super::world::{Nature, Unroutable};
+
 use super::*;
 
 /// A session over the first of `paths` begins at a server that accepts joins only at advertised addresses. The client knows
@@ -122,4 +124,107 @@ fn no_lane_is_dialed_where_the_server_accepts_no_joins() {
     (world.view.wants_lane, world.view.lanes_until) = (Some(FIRST), Some(Time::MAX));
     world.run(Duration::from_secs(5));
     assert_eq!(world.log, []);
+}
+
+/// A session that has just lost its only TCP connection, to a balancer (pair 0). The server's own address (pair 1) is as
+/// given, and the client has `tokens`.
+fn asking(own: Nature, tokens: usize) -> World {
+    let mut world = established(2);
+    (world.view.can_ask, world.view.tokens) = (true, tokens);
+    world.set(1, own);
+    world.lose(FIRST, TcpFault::Reset);
+    world
+}
+
+/// How long after the loss, which is 1 s after the start, `pair` was first dialed.
+fn first_dial(world: &World, pair: usize) -> Option<Duration> {
+    world.dials(pair).first().map(|at| *at - Duration::from_secs(1))
+}
+
+#[test]
+fn client_asks_at_the_balancer_once_when_the_servers_own_address_refuses() {
+    let mut world = asking(Refusing, 4);
+    world.run(Duration::from_millis(900));
+    let asked = first_dial(&world, 0).unwrap();
+    assert!((Duration::from_millis(300)..Duration::from_millis(600)).contains(&asked), "{asked:?}");
+    assert_eq!((world.dials(0).len(), world.joins()), (1, 1));
+    let early = |action: &Action| matches!(action, Action::Join { options, .. } if options.zero_rtt);
+    assert!(world.times(early).is_empty(), "another server needs no data");
+    assert!(world.on_pair(0).is_some(), "the balancer has led to the server itself");
+}
+
+#[test]
+fn clients_of_a_dead_server_do_not_all_ask_at_once() {
+    let asked = |seed: u8| {
+        let mut world = World::over(vec![path(0), path(1)], &[Good, Refusing], DialOptions::default());
+        world.advertised_only = true;
+        world.dialer = Dialer::new(world.now, &[path(0)], DialOptions::default(), &Seed([seed; 32]));
+        world.run(Duration::from_secs(1));
+        world.dialer.offer(world.now, path(1));
+        world.log.clear();
+        world.view.can_ask = true;
+        world.lose(FIRST, TcpFault::Reset);
+        world.run(Duration::from_secs(1));
+        first_dial(&world, 0).unwrap()
+    };
+    let all: Vec<_> = (1..=32).map(asked).collect();
+    let (first, last) = (all.iter().min().unwrap(), all.iter().max().unwrap());
+    assert!(*last - *first > Duration::from_millis(100), "{first:?} to {last:?}");
+}
+
+#[test]
+fn client_does_not_ask_unless_all_addresses_of_the_server_refuse() {
+    for (other, asks) in [(Refusing, true), (Unroutable, true), (Dark, false), (Swallowing, false)] {
+        let mut world = established(3);
+        (world.view.can_ask, world.view.tokens) = (true, 4);
+        world.set(1, Refusing);
+        world.set(2, other);
+        world.lose(FIRST, TcpFault::Reset);
+        world.run(Duration::from_secs(20));
+        assert_eq!(first_dial(&world, 0).is_some(), asks, "{other:?}");
+    }
+    let mut world = asking(Unroutable, 4);
+    world.run(Duration::from_secs(20));
+    assert!(world.dials(0).is_empty(), "this host has no network");
+}
+
+#[test]
+fn client_does_not_ask_without_resumed_joins_nor_with_its_last_token() {
+    let mut world = asking(Refusing, 1);
+    world.run(Duration::from_secs(60));
+    assert!(world.dials(0).is_empty() && world.dials(1).len() > 20);
+    let mut world = established(2);
+    world.set(1, Refusing);
+    world.view.tokens = 4;
+    world.lose(FIRST, TcpFault::Reset);
+    world.run(Duration::from_secs(60));
+    assert!(world.dials(0).is_empty() && world.dials(1).len() > 20);
+}
+
+#[test]
+fn questions_without_a_decisive_answer_are_few_and_leave_a_token() {
+    for (tokens, expected) in [(10, 4), (3, 2)] {
+        let mut world = asking(Refusing, tokens);
+        world.set(0, Alerting);
+        world.run(Duration::from_secs(60));
+        assert_eq!(world.joins(), expected, "{tokens} tokens");
+        world.set(1, Good);
+        world.run(Duration::from_secs(2));
+        assert!(world.on_pair(1).is_some(), "the server is back");
+    }
+}
+
+#[test]
+fn addresses_that_refuse_while_another_tcp_connection_answers_do_not_count() {
+    let mut world = established(2);
+    (world.view.can_ask, world.view.tokens) = (true, 4);
+    world.set(1, Refusing);
+    world.dialer.add(world.now, path(1));
+    world.run(Duration::from_secs(5));
+    assert!(world.dials(1).len() > 2 && world.dials(0).is_empty());
+    world.set(1, Dark);
+    world.log.clear();
+    world.lose(FIRST, TcpFault::Reset);
+    world.run(Duration::from_secs(5));
+    assert!(!world.dials(1).is_empty() && world.dials(0).is_empty());
 }

@@ -26,6 +26,8 @@ pub(super) enum Nature {
     Dark,
     /// SYNs are answered with a reset.
     Refusing,
+    /// The host has no way there.
+    Unroutable,
     /// TCP connects, and what it carries vanishes.
     Swallowing,
     /// TCP connects, and what it carries vanishes if data follows a hello at once.
@@ -38,12 +40,15 @@ pub(super) enum Nature {
     Untrusted,
 }
 
-pub(super) use Nature::{Alerting, Closing, Dark, DropsEarlyData, Good, Refusing, Slow, Swallowing, Untrusted};
+pub(super) use Nature::{
+    Alerting, Closing, Dark, DropsEarlyData, Good, Refusing, Slow, Swallowing, Unroutable, Untrusted,
+};
 
 #[derive(Clone, Debug, PartialEq)]
 enum News {
     Connected(AttemptId),
     Failed(AttemptId),
+    Refused(AttemptId),
     Established(AttemptId),
     Heard(Event),
     JoinFailed(ConnectionId, TcpFault, bool),
@@ -152,7 +157,8 @@ impl World {
         match action {
             Action::Connect { attempt, .. } => match self.natures[self.pair_of(attempt)] {
                 Dark => {}
-                Refusing => self.later(RTT, News::Failed(attempt)),
+                Refusing => self.later(RTT, News::Refused(attempt)),
+                Unroutable => self.later(Duration::ZERO, News::Failed(attempt)),
                 Slow => self.later(Duration::from_secs(2), News::Connected(attempt)),
                 _ => self.later(RTT, News::Connected(attempt)),
             },
@@ -204,6 +210,7 @@ impl World {
         match news {
             News::Connected(attempt) => _ = self.dialer.handle_connected(self.now, attempt),
             News::Failed(attempt) => self.dialer.handle_failed(self.now, attempt),
+            News::Refused(attempt) => self.dialer.handle_refused(self.now, attempt),
             News::Established(attempt) => self.establish(attempt),
             News::Tokens(count) => self.view.tokens = count.max(self.view.tokens),
             News::Heard(event) => self.hear(&event),

@@ -244,7 +244,7 @@ impl Client {
                     let path = addresses(dial.path);
                     self.note_failure(path, ErrorKind::ConnectionRefused);
                     self.abandon(env, attempt);
-                    self.dialer.handle_failed(env.now, attempt);
+                    self.dialer.handle_refused(env.now, attempt);
                 }
             }
         }

@@ -1,5 +1,6 @@
 //! TCP connections that a client opens and joins: those that its application wants, and those of its dialer.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -30,7 +31,7 @@ impl State {
     }
 
     pub(crate) fn note_timed_out(&mut self, path: Path) {
-        self.note_failure(path, std::io::ErrorKind::TimedOut.into());
+        self.note_failure(path, ErrorKind::TimedOut.into());
     }
 
     /// Reports a path that could not be dialed.
@@ -129,7 +130,10 @@ impl State {
             Ok(Connected::Now) => dialer.handle_connected(now, attempt),
             Ok(Connected::Deferred) => dialer.handle_deferred(now, attempt),
             Err(error) => {
-                dialer.handle_failed(now, attempt);
+                match error.kind() {
+                    ErrorKind::ConnectionRefused => dialer.handle_refused(now, attempt),
+                    _ => dialer.handle_failed(now, attempt),
+                }
                 self.note_failure(path, error);
                 false
             }

@@ -162,13 +162,8 @@ impl<'a> Farm<'a> {
         let tls = library::client(&self.members.trust, PROTOCOL);
         let mut options = ClientOptions::new(tls, "localhost".try_into().unwrap());
         options.dial.keep = Keep::Session;
-        // Nothing answers at the direct address of a server that was killed.
-        let timeout = if self.method == Method::Direct { Duration::from_secs(3) } else { Duration::from_secs(60) };
-        options.config = Arc::new(Config::default().with(|config| {
-            config.session_timeout = timeout;
-            // A join that takes long on a busy machine is not lost.
-            config.join_timeout = Duration::from_secs(60);
-        }));
+        // A join that takes long on a busy machine is not lost.
+        options.config = Arc::new(Config::default().with(|config| config.join_timeout = Duration::from_secs(60)));
         let (method, target) = (self.method, self.target.clone());
         async move {
             let session = Session::connect(&[address], options).await.unwrap();
