@@ -66,12 +66,11 @@ impl Hints<'_> {
     fn hint(&self, error: &HandshakeError) -> Option<String> {
         let hint = match error.kind() {
             Kind::UnknownIssuer => self.other_issuer(),
+            Kind::BadCertificate if error.source().is_some_and(|source| source.is::<WrongKey>()) => other_key(),
             Kind::BadCertificate => match certificate_error(error)? {
                 // Certificates that servers made themselves have one issuer's name, and keys of their own.
                 CertificateError::BadSignature => self.other_issuer(),
-                CertificateError::Other(OtherError(other)) if other.is::<WrongKey>() => {
-                    "it is another server, or its key was replaced: ask its operator for a new invite".to_owned()
-                }
+                CertificateError::Other(OtherError(other)) if other.is::<WrongKey>() => other_key(),
                 _ => return None,
             },
             Kind::CertificateExpired => "the server has to renew it; pass --insecure to test without".to_owned(),
@@ -97,6 +96,10 @@ impl Hints<'_> {
             None => self.self_made.to_owned(),
         }
     }
+}
+
+fn other_key() -> String {
+    "it is another server, or its key was replaced: ask its operator for a new invite".to_owned()
 }
 
 fn with_hint(text: String, hint: Option<String>) -> String {

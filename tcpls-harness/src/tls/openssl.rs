@@ -5,12 +5,12 @@ use std::path::Path;
 use openssl::error::ErrorStack;
 use openssl::pkey::PKey;
 use openssl::ssl::{SslAcceptor, SslConnector, SslContextBuilder, SslMethod, SslVerifyMode};
-use openssl::x509::store::{X509Store, X509StoreBuilder};
 use openssl::x509::{X509, X509StoreContextRef, X509VerifyResult};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use tcpls_core::crypto::openssl::{OpensslClient, OpensslServer};
+use tcpls_core::crypto::openssl::{OpensslClient, OpensslServer, refuse_certificate, trust_by_key};
 
+use super::pinned::WrongKey;
 #[cfg(feature = "cli")]
 use super::pinned::sha256;
 use super::{Identity, Pin, Pins, TlsError, Trust, failure, read_certificates};
@@ -28,8 +28,8 @@ impl Identity {
         let mut acceptor = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls_server()).map_err(unusable)?;
         self.present(&mut acceptor).map_err(|error| failure("certificate and key can't be used", error))?;
         if let Some(path) = clients {
-            acceptor.set_cert_store(store_of(&read_certificates(path)?)?);
-            acceptor.set_verify(SslVerifyMode::PEER | SslVerifyMode::FAIL_IF_NO_PEER_CERT);
+            let mode = SslVerifyMode::PEER | SslVerifyMode::FAIL_IF_NO_PEER_CERT;
+            trust(&mut acceptor, &read_certificates(path)?, mode)?;
         }
         OpensslServer::new(acceptor, protocols).map_err(|error| failure("the TLS configuration can't be used", error))
     }
@@ -63,12 +63,11 @@ impl Trust {
         match self {
             #[cfg(feature = "system-trust")]
             Self::System => {} // what the builder begins with
-            Self::File(path) => connector.set_cert_store(store_of(&read_certificates(path)?)?),
+            Self::File(path) => trust(&mut connector, &read_certificates(path)?, SslVerifyMode::PEER)?,
             Self::Pem(text) => {
                 let certificates = CertificateDer::pem_slice_iter(text.as_bytes()).collect::<Result<Vec<_>, _>>();
-                connector.set_cert_store(store_of(&certificates.map_err(|error| {
-                    failure("no certificate (PEM)", error) //
-                })?)?);
+                let certificates = certificates.map_err(|error| failure("no certificate (PEM)", error))?;
+                trust(&mut connector, &certificates, SslVerifyMode::PEER)?;
             }
             Self::Pinned(pins) => {
                 let pins = *pins;
@@ -103,13 +102,15 @@ impl Trust {
     }
 }
 
-fn store_of(certificates: &[CertificateDer<'_>]) -> Result<X509Store, TlsError> {
-    let unusable = |error| failure("no certificate to trust: name a file with --ca", error);
-    let mut store = X509StoreBuilder::new().map_err(unusable)?;
-    for certificate in certificates {
-        store.add_cert(X509::from_der(certificate).map_err(unusable)?).map_err(unusable)?;
-    }
-    Ok(store.build())
+/// Trusts these certificates, and renewed ones of the same keys.
+fn trust(
+    context: &mut SslContextBuilder,
+    certificates: &[CertificateDer<'_>],
+    mode: SslVerifyMode,
+) -> Result<(), TlsError> {
+    let certificates: Result<Vec<X509>, _> = certificates.iter().map(|one| X509::from_der(one)).collect();
+    let trusted = certificates.and_then(|certificates| trust_by_key(context, &certificates, mode));
+    trusted.map_err(|error| failure("no certificate to trust: name a file with --ca", error))
 }
 
 /// Whether the server's own certificate has one of these keys: OpenSSL asks for each certificate, and for each objection,
@@ -118,6 +119,9 @@ fn has_key(pins: Pins, found: &mut X509StoreContextRef) -> bool {
     let own = found.chain().and_then(|chain| chain.get(0)).and_then(|certificate| certificate.to_der().ok());
     let pin = own.and_then(|der| Pin::of(&CertificateDer::from(der)).ok());
     let is_accepted = pin.is_some_and(|pin| pins.iter().any(|accepted| accepted == pin));
+    if let Some(other) = pin.filter(|_| !is_accepted) {
+        refuse_certificate(found, WrongKey::from(other));
+    }
     let verdict = if is_accepted { X509VerifyResult::OK } else { X509VerifyResult::APPLICATION_VERIFICATION };
     found.set_error(verdict);
     is_accepted

@@ -142,6 +142,13 @@ impl ServerCertVerifier for KeyVerifier {
 /// A server has another key than its pins say.
 pub(crate) struct WrongKey(Pin);
 
+#[cfg(feature = "openssl")]
+impl From<Pin> for WrongKey {
+    fn from(found: Pin) -> Self {
+        Self(found)
+    }
+}
+
 #[cfg(all(test, feature = "cli"))]
 impl WrongKey {
     /// The error for a server with this key.

@@ -106,6 +106,20 @@ async fn openssl_has_the_trust_that_rustls_has() {
 }
 
 #[tokio::test]
+async fn pins_that_openssl_misses_are_named_with_the_key_that_the_server_has() {
+    let (own, other) = (identity(), identity());
+    let client = Trust::Pinned(Pins::new(other.pin().unwrap())).openssl_client_as(&[PROTOCOL], None).unwrap();
+    let [_, server] = servers(&own);
+    let mut listener = Listener::bind(&[ANY], ServerOptions::new(server)).unwrap();
+    let addresses = listener.local_addresses().to_vec();
+    let error = tokio::select! {
+        session = Session::connect(&addresses, options(client)) => session.unwrap_err().to_string(),
+        () = async { loop { _ = listener.accept().await.closed().await; } } => unreachable!(),
+    };
+    assert!(error.contains(&format!("the server has another public key: {}", own.pin().unwrap())), "{error}");
+}
+
+#[tokio::test]
 async fn openssl_server_requires_client_certificates_if_asked_to() {
     let (own, client) = (identity(), identity());
     let directory = Directory::new("openssl-clients");

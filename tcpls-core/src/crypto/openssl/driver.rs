@@ -4,7 +4,7 @@
 
 mod early;
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use openssl::ssl::{Error, ErrorCode, ShutdownState, Ssl, SslRef, SslStream, SslVerifyMode};
 
@@ -149,11 +149,16 @@ impl Driver {
                 let message = "the server has TCPLS by the draft alone, without the frames that this client needs";
                 Err(failure(Kind::Incompatible, message).with_source(error))
             }
-            Err(error) => Err(failed(error, self.tls.ssl().verify_result())),
+            Err(error) => Err(self.failed(error)),
         };
         // An alert of OpenSSL's is part of what it wrote.
         let collected = self.collect();
         outcome.and(collected)
+    }
+
+    fn failed(&self, error: Error) -> HandshakeError {
+        let refusal = self.notes.refusal.lock().unwrap_or_else(PoisonError::into_inner).take();
+        failed(error, self.tls.ssl().verify_result(), refusal)
     }
 
     fn advance(&mut self) -> Result<(), Error> {

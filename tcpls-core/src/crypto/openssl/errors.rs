@@ -1,5 +1,7 @@
 //! Maps errors of OpenSSL to kinds that are the same for every TLS library.
 
+use core::error::Error as AnyError;
+
 use openssl::error::ErrorStack;
 use openssl::ssl::{Error, ErrorCode};
 use openssl::x509::X509VerifyResult;
@@ -31,8 +33,12 @@ pub(super) fn library(error: ErrorStack) -> HandshakeError {
     failure(Kind::Other, &format!("OpenSSL failed: {error}")).with_source(error)
 }
 
-/// The handshake failed; `verified` is the judgement of the peer's certificate.
-pub(super) fn failed(error: Error, verified: X509VerifyResult) -> HandshakeError {
+/// The handshake failed; `verified` is the judgement of the peer's certificate, `refusal` the application's reason for it.
+pub(super) fn failed(
+    error: Error,
+    verified: X509VerifyResult,
+    refusal: Option<Box<dyn AnyError + Send + Sync>>,
+) -> HandshakeError {
     if error.code() == ErrorCode::ZERO_RETURN {
         return HandshakeError::refused(AlertDescription(0)).with_source(error);
     }
@@ -47,7 +53,10 @@ pub(super) fn failed(error: Error, verified: X509VerifyResult) -> HandshakeError
     }
     let text = last.reason().unwrap_or("an error without a name");
     let (kind, message) = match reason {
-        CERTIFICATE_VERIFY_FAILED => (certificate(verified), format!("{text}: {verified}")),
+        CERTIFICATE_VERIFY_FAILED => match refusal {
+            Some(why) => return HandshakeError::new(certificate(verified), why.to_string()).with_source(why),
+            None => (certificate(verified), format!("{text}: {verified}")),
+        },
         _ => (kind(reason), text.to_owned()),
     };
     HandshakeError::new(kind, message).with_source(error)

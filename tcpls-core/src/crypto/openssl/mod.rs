@@ -8,7 +8,7 @@
 //! `client` and `server` complete the user's configurations, `driver` runs the handshake over a `pipe`, `secrets` reads
 //! the key log and derives keys. ALPN negotiates TCPLS ([`alpn`](super::alpn)), or TLS extensions do (`extensions`); `flight`
 //! reads what OpenSSL ignores. `tickets` keeps a client's, `resumption` offers one and takes in those that arrive, `early`
-//! has early data of both ends.
+//! has early data of both ends. `verify` has what applications add to OpenSSL's verification of certificates.
 
 mod client;
 mod driver;
@@ -25,8 +25,10 @@ mod server;
 #[cfg(test)]
 mod tests;
 mod tickets;
+mod verify;
 
-use std::sync::{Arc, OnceLock};
+use std::error::Error;
+use std::sync::{Arc, Mutex, OnceLock};
 
 use openssl::error::ErrorStack;
 use openssl::ex_data::Index;
@@ -37,12 +39,15 @@ use self::extensions::Agreement;
 use self::secrets::Log;
 pub use self::server::OpensslServer;
 pub use self::tickets::{OpensslTickets, StoredTicket};
+pub use self::verify::{refuse_certificate, trust_by_key};
 
 /// What OpenSSL's callbacks find out about one handshake.
 #[derive(Default)]
 struct Notes {
     log: Log,
     agreement: Agreement,
+    /// Why the application refuses the peer's certificate.
+    refusal: Mutex<Option<Box<dyn Error + Send + Sync>>>,
 }
 
 /// Where a handshake of OpenSSL's keeps its notes.

@@ -3,6 +3,7 @@
 mod early;
 mod raw_server;
 mod token;
+mod verify;
 
 use core::sync::atomic::{AtomicUsize, Ordering};
 

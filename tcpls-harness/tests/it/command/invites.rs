@@ -154,8 +154,14 @@ async fn get_fetches_by_invite_from_a_server_with_the_same_state_directory() {
     }
     let other = directory.path().join("other").to_str().unwrap().to_owned();
     let wrong = invite(&other, "ann", &address).await;
-    let text = message(&run(&["get", "-o", out, "/file"], Some(&wrong)).await);
-    assert!(text.contains("has another public key: sha256//") && text.contains("new invite"), "{text}");
+    #[cfg(feature = "openssl")]
+    let libraries: &[&[&str]] = &[&[], &["--tls", "openssl"]];
+    #[cfg(not(feature = "openssl"))]
+    let libraries: &[&[&str]] = &[&[]];
+    for library in libraries {
+        let text = message(&run(&[&["get", "-o", out, "/file"], *library].concat(), Some(&wrong)).await);
+        assert!(text.contains("has another public key: sha256//") && text.contains("new invite"), "{text}");
+    }
     let text = message(&run(&["get", "-o", out, "/file"], Some(&line.trim_end()[..40])).await);
     assert!(text.contains("TCPLS_INVITE: ") && text.contains("copy the whole line"), "{text}");
 }

@@ -4,7 +4,6 @@ use openssl::ssl::{Error, ErrorCode};
 
 use super::{Driver, Phase};
 use crate::crypto::openssl::early::{Early, Verdict};
-use crate::crypto::openssl::errors::failed;
 use crate::error::HandshakeError;
 use crate::wire::ids::Side;
 use crate::wire::record::MAX_PLAINTEXT;
@@ -15,7 +14,7 @@ impl Driver {
         // Early data without content: OpenSSL writes the ClientHello alone.
         match self.tls.write_early_data(&[]) {
             Err(error) if error.code() != ErrorCode::WANT_READ => {
-                return Err(failed(error, self.tls.ssl().verify_result()));
+                return Err(self.failed(error));
             }
             _ => self.collect()?,
         }
