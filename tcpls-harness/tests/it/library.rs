@@ -70,6 +70,15 @@ pub(crate) fn plain_client(trust: &Trust, protocol: &[u8]) -> Arc<dyn TlsClient>
     Arc::new(trust.client(&[protocol]).unwrap().without_tcpls().unwrap())
 }
 
+/// The same as [`client`], and offers TCPLS alone.
+pub(crate) fn tcpls_client(trust: &Trust, protocol: &[u8]) -> Arc<dyn TlsClient> {
+    #[cfg(feature = "openssl")]
+    if is_openssl() {
+        return Arc::new(trust.openssl_client_as(&[protocol], None).unwrap().tcpls_only());
+    }
+    Arc::new(trust.client(&[protocol]).unwrap().tcpls_only())
+}
+
 /// The same as [`client`], and joins in the form of the draft alone, as OpenSSL does in any case.
 pub(crate) fn client_of_the_draft(trust: &Trust, protocol: &[u8]) -> Arc<dyn TlsClient> {
     if is_openssl() {
