@@ -83,7 +83,7 @@
 //! }
 //! assert_eq!(answer, b"hello");
 //! ```
-// One call of OpenSSL's is unsafe: `crypto/openssl/resumption.rs` has it, and the proof that it is sound.
+// Two calls of OpenSSL's are unsafe: `crypto/openssl/resumption.rs` and `shared.rs` have them, and the proofs that they are sound.
 #![cfg_attr(not(feature = "openssl"), forbid(unsafe_code))]
 #![cfg_attr(feature = "openssl", deny(unsafe_code))]
 #![cfg_attr(docsrs, feature(doc_cfg))]

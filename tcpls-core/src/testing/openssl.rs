@@ -2,7 +2,7 @@
 //! of a handshake differ from run to run.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use openssl::error::ErrorStack;
 use openssl::pkey::{Id, PKey};
@@ -15,7 +15,7 @@ use openssl::x509::store::{X509Store, X509StoreBuilder};
 use rustls::{CipherSuite, ProtocolVersion};
 
 use super::tls::{CLIENT, ClientCertificate, Identity, SERVER, SERVER_NAME, STRANGER, Tls};
-use crate::crypto::openssl::{OpensslClient, OpensslServer};
+use crate::crypto::openssl::{OpensslClient, OpensslServer, SharedSessions};
 use crate::crypto::{Handshake, TlsClient};
 
 /// Clients by their configurations: each `SslConnector` reads the system's certificates, which takes longer than a handshake.
@@ -37,6 +37,18 @@ impl Tls {
         let acceptor = self.acceptor().expect("a valid configuration");
         let server = OpensslServer::new(acceptor, &self.server_protocols).expect("valid protocol names");
         if self.early_server { server.with_early_data().expect("OpenSSL keeps sessions") } else { server }
+    }
+
+    /// The same, with sessions in a store that servers share.
+    pub fn openssl_server_sharing(&self, store: Arc<dyn SharedSessions>) -> OpensslServer {
+        let acceptor = self.acceptor().expect("a valid configuration");
+        let server = OpensslServer::with_shared_sessions(acceptor, &self.server_protocols, store);
+        let server = server.expect("valid protocol names");
+        if self.early_server {
+            server.with_early_data().expect("the store gives out each session once")
+        } else {
+            server
+        }
     }
 
     fn connector(&self) -> Result<SslConnectorBuilder, ErrorStack> {

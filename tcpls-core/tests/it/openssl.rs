@@ -3,9 +3,10 @@
 
 use std::sync::Arc;
 
+use rustls::server::{ServerSessionMemoryCache, StoresServerSessions};
 use tcpls_core::HandshakeErrorKind as Kind;
 use tcpls_core::connection::State;
-use tcpls_core::crypto::openssl::{OpensslTickets, StoredTicket};
+use tcpls_core::crypto::openssl::{OpensslTickets, SharedSessions, StoredTicket};
 use tcpls_core::crypto::{Handshake, TlsClient, TlsServer};
 use tcpls_core::error::CloseReason;
 use tcpls_core::testing::openssl;
@@ -174,6 +175,49 @@ fn copy_of_a_first_flight_delivers_nothing_at_a_server_with_openssl() {
         copy.deliver_all();
         assert_eq!((copy.server().state(), copy.server().accept_stream()), (State::Handshaking, None));
     }
+}
+
+#[test]
+fn replayed_first_flight_delivers_nothing_twice_at_servers_that_share_a_store() {
+    let tls = Tls { early_client: true, early_server: true, ..Tls::default() };
+    // The store of rustls, whose interface OpenSSL's servers take.
+    let sessions: Arc<dyn StoresServerSessions> = ServerSessionMemoryCache::new(64);
+    let store: Arc<dyn SharedSessions> = Arc::new(sessions);
+    let client: Arc<dyn TlsClient> = Arc::new(tls.openssl_client().with_early_data(Arc::default()));
+    let ends = || (client.clone(), Arc::new(tls.openssl_server_sharing(store.clone())) as Arc<dyn TlsServer>);
+    established(pair_of(&ends())).transfer(Server, b"behind the tickets");
+    let mut pair = pair_of(&ends());
+    let id = pair.open_stream(Client);
+    pair.write(Client, id, b"pay");
+    pair.step(Client);
+    let flight: Vec<u8> = pair.flow(FIRST, Server).in_flight.iter().copied().collect();
+    pair.deliver_all();
+    assert!(pair.server().stream(id).is_early());
+    assert_eq!(pair.read_all(Server, id), b"pay");
+    for _ in 0..2 {
+        let mut copy = pair_of(&ends());
+        copy.step(Client);
+        copy.flow(FIRST, Server).in_flight = flight.iter().copied().collect();
+        copy.deliver_all();
+        assert_eq!((copy.server().state(), copy.server().accept_stream()), (State::Handshaking, None));
+    }
+    pair.drive();
+    assert!(pair.server().is_confirmed());
+    pair.transfer(Server, b"in the session itself");
+    // A copy that overtakes the original: the client's own session delivers the request once, and not as early data.
+    let mut pair = pair_of(&ends());
+    let id = pair.open_stream(Client);
+    pair.write(Client, id, b"pay");
+    pair.step(Client);
+    let flight: Vec<u8> = pair.flow(FIRST, Server).in_flight.iter().copied().collect();
+    let mut copy = pair_of(&ends());
+    copy.step(Client);
+    copy.flow(FIRST, Server).in_flight = flight.iter().copied().collect();
+    copy.deliver_all();
+    assert!(copy.server().stream(id).is_early() && !copy.server().is_confirmed());
+    pair.drive();
+    assert_eq!(pair.read_all(Server, id), b"pay");
+    assert!(!pair.server().stream(id).is_early());
 }
 
 #[test]

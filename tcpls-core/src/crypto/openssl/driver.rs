@@ -8,10 +8,11 @@ use std::sync::{Arc, PoisonError};
 
 use openssl::ssl::{Error, ErrorCode, ShutdownState, Ssl, SslRef, SslStream, SslVerifyMode};
 
-use super::early::{Early, Gate, Issued};
+use super::early::Early;
 use super::errors::{failed, failure, library};
 use super::extensions::{Agreement, Policy};
 use super::flight::{EarlyToken, ServerFlight};
+use super::gate::Gate;
 use super::pipe::Pipe;
 use super::records::OwnRecords;
 use super::resumption::{Resumption, TicketReader, TicketSink};
@@ -53,7 +54,7 @@ pub(super) struct Driver {
     early: Early,
     /// Server: whether OpenSSL is asked for early data.
     reads_early: bool,
-    /// Server with early data: what decides on it. The ClientHello gets to OpenSSL when all of it is there.
+    /// Server: what decides on tickets. The ClientHello gets to OpenSSL when all of it is there.
     gate: Option<Gate>,
     hello_is_over: bool,
     /// Client: where tickets go.
@@ -101,10 +102,10 @@ impl Driver {
         Ok(driver)
     }
 
-    /// Starts a server's handshake, which accepts early data with the tickets in `issued`.
-    pub(super) fn server(mut tls: Ssl, policy: Policy, issued: Option<Arc<Issued>>) -> Result<Self, HandshakeError> {
+    /// Starts a server's handshake; `gate` decides on early data, and without one there is none.
+    pub(super) fn server(mut tls: Ssl, policy: Policy, gate: Option<Gate>) -> Result<Self, HandshakeError> {
         tls.set_accept_state();
-        Ok(Self { gate: issued.map(Gate::new), ..Self::new(tls, Side::Server, policy)? })
+        Ok(Self { gate, ..Self::new(tls, Side::Server, policy)? })
     }
 
     fn new(mut tls: Ssl, side: Side, policy: Policy) -> Result<Self, HandshakeError> {
@@ -190,7 +191,7 @@ impl Driver {
         let late = self.tls.get_mut().take_late();
         match &mut self.own {
             Some(own) => {
-                let note = |ticket: &[u8]| self.gate.iter().for_each(|gate| gate.note(ticket));
+                let note = |ticket: &[u8]| self.gate.iter().for_each(|gate| gate.note(ticket, &self.notes));
                 own.seal_again(late, &mut self.outgoing, note)
             }
             None => Ok(()), // nothing is late before there are keys

@@ -7,15 +7,13 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::crypto::{EARLY_DATA, EarlyData};
-use crate::wire::hello::{ClientHello, ExtensionTypes, peek_client_hello};
+use crate::wire::hello::{ExtensionTypes, peek_client_hello};
 use crate::wire::ids::Token;
 
 /// Early data that a server accepts, and that OpenSSL skips if it rejects it.
 pub(super) const MAX_EARLY_DATA: u32 = 16 << 10;
 /// Tickets whose terms are known: as many as OpenSSL keeps sessions by default.
 const MAX_TICKETS: usize = 20 << 10;
-/// The longest terms of a server.
-const MAX_TERMS: usize = 64;
 
 /// Early data of one handshake.
 #[derive(Default)]
@@ -82,7 +80,7 @@ impl Issued {
     }
 
     /// Notes a ticket. Those that OpenSSL stores are as long as a token; of others, it accepts no early data.
-    fn note(&self, ticket: &[u8], under: &Arc<[u8]>) {
+    pub(super) fn note(&self, ticket: &[u8], under: &Arc<[u8]>) {
         let Ok(ticket) = <[u8; 32]>::try_from(ticket) else { return };
         let mut terms = self.terms();
         if terms.of_ticket.insert(ticket, under.clone()).is_none() {
@@ -98,61 +96,9 @@ impl Issued {
 
     /// Whether early data may be accepted with a ticket. One that is not known is not known to OpenSSL either, unless it was
     /// forgotten here.
-    fn allows(&self, ticket: &Token, now: &[u8]) -> bool {
+    pub(super) fn allows(&self, ticket: &Token, now: &[u8]) -> bool {
         let terms = self.terms();
         terms.of_ticket.get(&ticket.0).map_or(!terms.has_forgotten, |under| **under == *now)
-    }
-}
-
-/// Early data of a server's handshake, ahead of OpenSSL.
-pub(super) struct Gate {
-    issued: Arc<Issued>,
-    terms: Arc<[u8]>,
-    /// The ClientHello, until all of it is there.
-    hello: Vec<u8>,
-}
-
-/// What the gate says of the ClientHello.
-pub(super) enum Verdict {
-    /// More of it has to arrive.
-    Incomplete,
-    /// All of it, which OpenSSL may get.
-    Complete { records: Vec<u8>, offers_early_data: bool, is_allowed: bool },
-}
-
-impl Gate {
-    pub(super) fn new(issued: Arc<Issued>) -> Self {
-        Self { issued, terms: Arc::default(), hello: Vec::new() }
-    }
-
-    pub(super) fn set_terms(&mut self, terms: &[u8]) {
-        if terms.len() <= MAX_TERMS {
-            self.terms = terms.into();
-        }
-    }
-
-    /// Takes a record of the ClientHello. What is none is OpenSSL's to refuse.
-    pub(super) fn take_record(&mut self, record: &[u8]) -> Verdict {
-        self.hello.extend_from_slice(record);
-        let (offers_early_data, is_allowed) = match peek_client_hello(&self.hello, &ExtensionTypes::default()) {
-            Ok(None) => return Verdict::Incomplete,
-            Ok(Some((hello, _))) => (hello.early_data, self.allows(&hello)),
-            Err(_) => (false, false),
-        };
-        Verdict::Complete { records: core::mem::take(&mut self.hello), offers_early_data, is_allowed }
-    }
-
-    fn allows(&self, hello: &ClientHello) -> bool {
-        hello.ticket.as_ref().is_none_or(|ticket| self.issued.allows(ticket, &self.terms))
-    }
-
-    /// Notes the ticket in a New Session Ticket.
-    pub(super) fn note(&self, ticket: &[u8]) {
-        self.issued.note(ticket, &self.terms);
-    }
-
-    pub(super) fn memory(&self) -> usize {
-        self.hello.capacity()
     }
 }
 

@@ -8,7 +8,7 @@
 //! `client` and `server` complete the user's configurations, `driver` runs the handshake over a `pipe`, `secrets` reads
 //! the key log and derives keys. ALPN negotiates TCPLS ([`alpn`](super::alpn)), or TLS extensions do (`extensions`); `flight`
 //! reads what OpenSSL ignores. `tickets` keeps a client's, `resumption` offers one and takes in those that arrive, `early`
-//! has early data of both ends. `verify` has what applications add to OpenSSL's verification of certificates.
+//! has early data of both ends; a server decides on it in `gate`, and `shared` has the sessions of several servers. `verify` has what applications add to OpenSSL's verification of certificates.
 
 mod client;
 mod driver;
@@ -16,12 +16,14 @@ mod early;
 mod errors;
 mod extensions;
 mod flight;
+mod gate;
 mod pipe;
 mod records;
 mod resumption;
 mod schedule;
 mod secrets;
 mod server;
+mod shared;
 #[cfg(test)]
 mod tests;
 mod tickets;
@@ -38,6 +40,8 @@ pub use self::client::OpensslClient;
 use self::extensions::Agreement;
 use self::secrets::Log;
 pub use self::server::OpensslServer;
+use self::shared::Passage;
+pub use self::shared::SharedSessions;
 pub use self::tickets::{OpensslTickets, StoredTicket};
 pub use self::verify::{refuse_certificate, trust_by_key};
 
@@ -46,6 +50,7 @@ pub use self::verify::{refuse_certificate, trust_by_key};
 struct Notes {
     log: Log,
     agreement: Agreement,
+    passage: Passage,
     /// Why the application refuses the peer's certificate.
     refusal: Mutex<Option<Box<dyn Error + Send + Sync>>>,
 }

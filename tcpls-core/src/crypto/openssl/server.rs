@@ -6,27 +6,26 @@ use std::sync::Arc;
 use openssl::error::ErrorStack;
 use openssl::ssl::{AlpnError, Ssl, SslAcceptor, SslAcceptorBuilder, SslSessionCacheMode};
 
-use super::complete;
 use super::driver::Driver;
-use super::early::{Issued, MAX_EARLY_DATA};
+use super::early::MAX_EARLY_DATA;
 use super::errors::{library, misconfigured, refused_configuration};
 use super::extensions::Policy;
+use super::gate::{Gate, Tickets};
+use super::shared::{NO_ANTI_REPLAY, SharedSessions, share};
+use super::{complete, notes_index};
 use crate::crypto::{Handshake, TlsServer, alpn};
 use crate::error::HandshakeError;
-
-/// The bit of `SSL_OP_NO_ANTI_REPLAY` (`ssl.h`): with it, OpenSSL does not store the sessions of its tickets.
-const NO_ANTI_REPLAY: u32 = 24;
 
 /// Starts a server's handshakes, with the certificates, suites and tickets of the user's OpenSSL configuration.
 #[derive(Clone)]
 pub struct OpensslServer {
     acceptor: SslAcceptor,
     policy: Policy,
-    /// Whether OpenSSL keeps sessions, and gives out each once.
+    /// Whether each session is given out once, by OpenSSL or by the store.
     may_take_early_data: bool,
     takes_early_data: bool,
-    /// The tickets with which clients may send early data.
-    issued: Arc<Issued>,
+    /// The tickets with which clients resume sessions.
+    tickets: Tickets,
 }
 
 impl OpensslServer {
@@ -39,21 +38,57 @@ impl OpensslServer {
     ///
     /// # Errors
     /// OpenSSL cannot use TLS 1.3, or a protocol's name is empty, longer than 249 bytes, or one of TCPLS.
-    pub fn new(mut acceptor: SslAcceptorBuilder, application_protocols: &[&[u8]]) -> Result<Self, HandshakeError> {
+    pub fn new(acceptor: SslAcceptorBuilder, application_protocols: &[&[u8]]) -> Result<Self, HandshakeError> {
+        Self::with_store(acceptor, application_protocols, None)
+    }
+
+    /// The same, with sessions in `store`. Servers that share it resume each other's sessions, and each ticket works once among
+    /// all of them, with early data ([`with_early_data`](Self::with_early_data)) and without. They need the same
+    /// certificates and, where clients have certificates, the same trust in them: a session is not verified again. Of a
+    /// client's chain, a resumed session has the first certificate.
+    ///
+    /// It also sets the mode of the session cache, the options `SSL_OP_NO_TICKET` and `SSL_OP_NO_ANTI_REPLAY`, and the
+    /// callbacks for new sessions and for looking sessions up.
+    ///
+    /// # Errors
+    /// As with [`new`](Self::new).
+    pub fn with_shared_sessions(
+        acceptor: SslAcceptorBuilder,
+        application_protocols: &[&[u8]],
+        store: Arc<dyn SharedSessions>,
+    ) -> Result<Self, HandshakeError> {
+        Self::with_store(acceptor, application_protocols, Some(store))
+    }
+
+    fn with_store(
+        mut acceptor: SslAcceptorBuilder,
+        application_protocols: &[&[u8]],
+        store: Option<Arc<dyn SharedSessions>>,
+    ) -> Result<Self, HandshakeError> {
         let names = alpn::names(application_protocols)?;
         complete(&mut acceptor).map_err(refused_configuration)?;
+        let tickets = match store {
+            Some(store) => {
+                share(&mut acceptor, notes_index().map_err(library)?);
+                Tickets::Shared(store)
+            }
+            None => Tickets::Own(Arc::default()),
+        };
         set_up_tickets(&mut acceptor).map_err(refused_configuration)?;
-        let may_take_early_data = gives_out_sessions_once(&mut acceptor);
+        let is_shared = matches!(tickets, Tickets::Shared(_));
+        let may_take_early_data = is_shared || gives_out_sessions_once(&mut acceptor);
         acceptor.set_alpn_select_callback(move |_, offered| select(&names, offered).ok_or(AlpnError::ALERT_FATAL));
         let (acceptor, policy) = (acceptor.build(), Policy::Any);
-        Ok(Self { acceptor, policy, may_take_early_data, takes_early_data: false, issued: Arc::default() })
+        Ok(Self { acceptor, policy, may_take_early_data, takes_early_data: false, tickets })
     }
 
     /// Returns a copy that accepts early data of clients that resume a session: requests that arrive with the ClientHello.
     /// [`Stream::is_early`](crate::connection::Stream::is_early) tells them apart.
     ///
     /// OpenSSL keeps the sessions in memory, and each ticket works once: a copy of a first flight is rejected. Other servers
-    /// do not know these sessions, so in a farm a client has early data only with the server that it has used before.
+    /// do not know these sessions, unless they share a store
+    /// ([`with_shared_sessions`](Self::with_shared_sessions)); without one, a client of a farm has early data only with the
+    /// server that it has used before.
     ///
     /// # Errors
     /// The configuration disables OpenSSL's cache of sessions, or its protection against copies (`SSL_OP_NO_ANTI_REPLAY`).
@@ -111,8 +146,8 @@ impl TlsServer for OpensslServer {
         if self.takes_early_data {
             tls.set_max_early_data(MAX_EARLY_DATA).map_err(library)?;
         }
-        let issued = self.takes_early_data.then(|| self.issued.clone());
-        Ok(Box::new(Driver::server(tls, self.policy, issued)?))
+        let gate = Gate::new(&self.tickets, self.takes_early_data);
+        Ok(Box::new(Driver::server(tls, self.policy, gate)?))
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod early;
 mod raw_server;
+mod shared;
 mod token;
 mod verify;
 

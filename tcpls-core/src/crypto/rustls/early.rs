@@ -216,6 +216,20 @@ impl StoresServerSessions for SessionsUnderTerms {
     }
 }
 
+/// rustls' stores are good for OpenSSL's sessions. Servers that share one should have the same TLS library: what another has
+/// stored is of no use to them.
+#[cfg(feature = "openssl")]
+impl crate::crypto::openssl::SharedSessions for Arc<dyn StoresServerSessions> {
+    fn put(&self, ticket: &[u8; 32], session: Vec<u8>) {
+        // If it was not stored, the client has a full handshake later.
+        _ = StoresServerSessions::put(&**self, ticket.to_vec(), session);
+    }
+
+    fn take(&self, ticket: &[u8; 32]) -> Option<Vec<u8>> {
+        StoresServerSessions::take(&**self, ticket)
+    }
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

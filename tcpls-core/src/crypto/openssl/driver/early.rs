@@ -3,7 +3,8 @@
 use openssl::ssl::{Error, ErrorCode};
 
 use super::{Driver, Phase};
-use crate::crypto::openssl::early::{Early, Verdict};
+use crate::crypto::openssl::early::Early;
+use crate::crypto::openssl::gate::Verdict;
 use crate::error::HandshakeError;
 use crate::wire::ids::Side;
 use crate::wire::record::MAX_PLAINTEXT;
@@ -46,7 +47,7 @@ impl Driver {
             self.tls.get_mut().feed(record);
             return true;
         };
-        let Verdict::Complete { records, offers_early_data, is_allowed } = gate.take_record(record) else {
+        let Verdict::Complete { records, offers_early_data, is_allowed } = gate.take_record(record, &self.notes) else {
             return false;
         };
         self.hello_is_over = true;
