@@ -250,7 +250,7 @@ impl Command {
         is_local || matches!(self, Self::Serve(_) | Self::Proxy(_) | Self::Perf(perf::Perf::Server(_)))
     }
 
-    /// Which of its sessions have qlog files.
+    /// Which sessions it has, of which files can be written.
     fn sessions(&self) -> qlog::Sessions {
         match self {
             Self::Demo(_) | Self::Serve(_) | Self::Get(_) | Self::Socks(_) | Self::Forward(_) | Self::Pipe(_) => {
@@ -258,6 +258,7 @@ impl Command {
             }
             Self::Proxy(args) if args.command.is_none() => qlog::Sessions::OverSockets,
             Self::Perf(_) => qlog::Sessions::OverSockets,
+            Self::Sim(sim::Sim::Run(args)) if args.is_real() => qlog::Sessions::Both,
             Self::Sim(sim::Sim::Run(_)) => qlog::Sessions::Simulated,
             _ => qlog::Sessions::None,
         }
@@ -279,8 +280,9 @@ impl Command {
     /// Starts the logs, and answers `tcpls status` until what is returned is dropped.
     fn prepare(&self, qlog: Option<&std::path::Path>, ring: Option<&trace_ring::Place>) -> Outcome<impl Sized + use<>> {
         let wants_json = config::wants_json(&std::env::args_os().collect::<Vec<_>>());
-        let started =
-            logs::start().and_then(|()| qlog::start(qlog, self.sessions())).and_then(|()| trace_ring::start(ring));
+        let started = logs::start()
+            .and_then(|()| qlog::start(qlog, self.sessions()))
+            .and_then(|()| trace_ring::start(ring, self.sessions()));
         report::or_error(started, wants_json)?;
         let Some((name, args, json)) = self.status() else { return Ok(None) };
         report::or_error(status::offer(name, args.status_socket.as_deref()), json)

@@ -19,6 +19,9 @@ const SIMULATED_PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
 /// Where files are written, if the command line or the environment says so.
 static WANTED: OnceLock<Wanted> = OnceLock::new();
 
+/// For sessions over sockets of a command that simulates sessions, too. They do not wait for the disk.
+static REAL: OnceLock<Option<Qlog>> = OnceLock::new();
+
 /// Of this process: all of its sessions write in one thread, under one limit. `None` if the directory cannot be used.
 static QLOG: OnceLock<Option<Qlog>> = OnceLock::new();
 
@@ -28,12 +31,14 @@ struct Wanted {
     is_simulated: bool,
 }
 
-/// The sessions of a command that have qlog files.
+/// The sessions of a command of which files can be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sessions {
     None,
     OverSockets,
     Simulated,
+    /// Some are simulated, others are over sockets.
+    Both,
 }
 
 /// Takes the directory that the command line or the environment names.
@@ -44,7 +49,7 @@ pub(super) enum Sessions {
 /// The directory of the command line cannot be created, or the command writes no qlog files.
 pub(super) fn start(directory: Option<&Path>, sessions: Sessions) -> Outcome {
     let variable = || env::var_os(VARIABLE).filter(|directory| !directory.is_empty()).map(PathBuf::from);
-    let is_simulated = sessions == Sessions::Simulated;
+    let is_simulated = matches!(sessions, Sessions::Simulated | Sessions::Both);
     match directory {
         Some(_) if sessions == Sessions::None => Err(
             "--qlog: this command writes no qlog files; commands with sessions over sockets and \"tcpls sim run\" do"
@@ -52,7 +57,7 @@ pub(super) fn start(directory: Option<&Path>, sessions: Sessions) -> Outcome {
         ),
         Some(directory) => {
             let wanted = Wanted { directory: directory.to_path_buf(), is_simulated };
-            _ = QLOG.set(Some(open(&wanted)?));
+            _ = QLOG.set(Some(open(&wanted, wanted.is_simulated)?));
             _ = WANTED.set(wanted);
             Ok(())
         }
@@ -63,8 +68,8 @@ pub(super) fn start(directory: Option<&Path>, sessions: Sessions) -> Outcome {
     }
 }
 
-fn open(Wanted { directory, is_simulated }: &Wanted) -> Outcome<Qlog> {
-    let options = QlogOptions::new(directory).with(|options| options.lossless = *is_simulated);
+fn open(Wanted { directory, .. }: &Wanted, lossless: bool) -> Outcome<Qlog> {
+    let options = QlogOptions::new(directory).with(|options| options.lossless = lossless);
     let error = |error| {
         format!(
             "can't write qlog files in {}: {error}; name another directory with --qlog or {VARIABLE}",
@@ -77,15 +82,32 @@ fn open(Wanted { directory, is_simulated }: &Wanted) -> Outcome<Qlog> {
 /// For the options of sessions. The first call creates the directory.
 pub(crate) fn current() -> Option<Qlog> {
     let wanted = WANTED.get()?;
-    let opened = || open(wanted).inspect_err(|error| output::tell(format_args!("qlog: {error}"))).ok();
-    QLOG.get_or_init(opened).clone()
+    QLOG.get_or_init(|| open_or_tell(wanted, wanted.is_simulated)).clone()
+}
+
+/// For sessions over sockets of a command whose other sessions are simulated.
+pub(crate) fn of_real_run() -> Option<Qlog> {
+    let wanted = WANTED.get()?;
+    current()?; // says why the directory cannot be used
+    REAL.get_or_init(|| open_or_tell(wanted, false)).clone()
+}
+
+fn open_or_tell(wanted: &Wanted, lossless: bool) -> Option<Qlog> {
+    open(wanted, lossless).inspect_err(|error| output::tell(format_args!("qlog: {error}"))).ok()
 }
 
 /// Waits until everything is written, or the disk proves too slow, and says what is missing.
 pub(super) async fn finish() {
-    let Some(Some(qlog)) = QLOG.get() else { return };
     let is_simulated = WANTED.get().is_some_and(|wanted| wanted.is_simulated);
     let patience = if is_simulated { SIMULATED_PATIENCE } else { PATIENCE };
+    for (opened, patience) in [(&QLOG, patience), (&REAL, PATIENCE)] {
+        if let Some(Some(qlog)) = opened.get() {
+            finish_one(qlog, patience).await;
+        }
+    }
+}
+
+async fn finish_one(qlog: &'static Qlog, patience: Duration) {
     // In a thread of its own: those of the runtime may all wait for a disk.
     let (sender, flushed) = tokio::sync::oneshot::channel();
     let waits = std::thread::Builder::new().spawn(move || _ = sender.send(qlog.flush(patience)));

@@ -1,7 +1,7 @@
 //! `--record`: what the sessions of a command do, as a file for `tcpls replay`.
 
-use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::units::parse_size;
@@ -36,30 +36,42 @@ impl RecordArgs {
     /// It cannot be created.
     pub(crate) fn start(&self) -> Outcome<Option<Record>> {
         let Some(path) = &self.record else { return Ok(None) };
-        let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, record)) = open.iter().find(|(known, _)| known == path) {
+        if let Some((_, record)) = open_files().iter().find(|(known, _)| known == path) {
             return Ok(Some(record.clone()));
         }
         let options = RecordOptions::default().with(|options| {
             (options.full, options.limit) = (self.record_full, self.record_limit);
         });
-        let record = Record::create(path, options).map_err(|error| {
-            format!("cannot record in {}: {error}; pass --record a file that can be written", path.display())
-        })?;
+        let record = create(path, options)?;
         if self.record_full {
             let path = path.display();
             output::tell(format_args!(
                 "tcpls: {path} gets the data of all sessions in plain text; keep it to yourself"
             ));
         }
-        open.push((path.clone(), record.clone()));
         Ok(Some(record))
     }
 }
 
+fn open_files() -> MutexGuard<'static, Vec<(PathBuf, Record)>> {
+    OPEN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Creates a file; the command waits for it at its end.
+///
+/// # Errors
+/// It cannot be created.
+pub(crate) fn create(path: &Path, options: RecordOptions) -> Outcome<Record> {
+    let record = Record::create(path, options).map_err(|error| {
+        format!("cannot record in {}: {error}; pass --record a file that can be written", path.display())
+    })?;
+    open_files().push((path.to_owned(), record.clone()));
+    Ok(record)
+}
+
 /// Waits until the recordings of this process are written, and says which are not complete. Blocks for at most 2 s.
 pub(super) fn settle() {
-    let open = std::mem::take(&mut *OPEN.lock().unwrap_or_else(PoisonError::into_inner));
+    let open = std::mem::take(&mut *open_files());
     for (_, record) in open {
         record.wait(PATIENCE);
         if let Some(error) = record.error() {

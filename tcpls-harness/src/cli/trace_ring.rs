@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use super::qlog::Sessions;
 use super::units::parse_size;
 use super::{Outcome, output};
 use crate::trace::ring::{Ring, RingOptions};
@@ -39,9 +40,16 @@ pub(crate) fn parse(text: &str) -> Result<Place, String> {
 /// Begins to keep traces if the command line names a directory.
 ///
 /// # Errors
-/// The directory can't be created.
-pub(super) fn start(place: Option<&Place>) -> Outcome {
+/// The directory can't be created, or the command has no sessions over sockets.
+pub(super) fn start(place: Option<&Place>, sessions: Sessions) -> Outcome {
     let Some(Place { directory, session }) = place else { return Ok(()) };
+    match sessions {
+        Sessions::OverSockets | Sessions::Both => {}
+        Sessions::Simulated => {
+            return Err("--trace-ring keeps traces of sessions over sockets: pass --real, too".into());
+        }
+        Sessions::None => return Err("--trace-ring: this command has no sessions over sockets".into()),
+    }
     let options = RingOptions::new(directory).with(|options| {
         options.session = session.unwrap_or(options.session);
         options.total = options.total.max(options.session);

@@ -80,7 +80,9 @@ mod world;
 pub use self::applications::{ApplicationOutput, NetworkHandle};
 pub use self::hosts::SessionEvent;
 pub use self::network::LinkModel;
-pub use self::real_sockets::{RealTransfer, run_real};
+#[cfg(feature = "cli")]
+pub(crate) use self::real_sockets::check_real;
+pub use self::real_sockets::{RealOptions, RealTransfer, run_real};
 pub use self::report::Report;
 pub use self::rng::SimRng;
 pub use self::scenario::Scenario;

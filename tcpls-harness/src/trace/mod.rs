@@ -16,12 +16,16 @@
 //! [`Connection::set_trace`]: tcpls_core::Connection::set_trace
 
 mod content;
+#[cfg(any(feature = "sim", feature = "view"))]
+mod ends;
 mod event;
 mod files;
 mod frequent;
 pub mod qlog;
 pub mod ring;
 
+#[cfg(any(feature = "sim", feature = "view"))]
+pub(crate) use self::ends::EndLines;
 #[cfg(feature = "sim")]
 pub(crate) use self::event::variant;
 

@@ -3,13 +3,11 @@
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use serde::Serialize;
-use tcpls_core::Time;
-use tcpls_core::trace::{Event, Sink};
+use tcpls_core::trace::Sink;
 
 use super::page::Page;
 use super::reader::{Lines, TraceError};
-use crate::trace::{EventJson, append};
+use crate::trace::EndLines;
 
 /// A writer of JSON lines that keeps what a page needs of them, a few bytes for each event.
 ///
@@ -43,7 +41,8 @@ impl Collector {
     /// Returns a sink for one end of a session: `host` is `client` or `server`, and the number of the session the same at
     /// both ends.
     pub fn sink(&self, host: &str, session: u64) -> Box<dyn Sink> {
-        Box::new(EndSink { collector: self.clone(), host: host.to_owned(), session, line: Vec::new() })
+        // The collector has the error.
+        Box::new(EndLines::new(self.clone(), host, session))
     }
 
     /// Makes the page of what was written until now; what is written later is an error.
@@ -54,32 +53,6 @@ impl Collector {
         match std::mem::replace(&mut *self.get(), Err(None)) {
             Ok(lines) => lines.finish().map(Page::new),
             Err(error) => Err(error.unwrap_or(TraceError::Empty)),
-        }
-    }
-}
-
-struct EndSink {
-    collector: Collector,
-    host: String,
-    session: u64,
-    line: Vec<u8>,
-}
-
-impl Sink for EndSink {
-    fn event(&mut self, now: Time, event: &Event<'_>) {
-        #[derive(Serialize)]
-        struct Line<'a> {
-            t: u64,
-            at: &'a str,
-            session: u64,
-            #[serde(flatten)]
-            event: EventJson<'a>,
-        }
-        self.line.clear();
-        let line = Line { t: now.as_nanos(), at: &self.host, session: self.session, event: EventJson(event) };
-        if append(&mut self.line, &line) {
-            // The collector has the error.
-            _ = self.collector.write_all(&self.line);
         }
     }
 }
@@ -105,6 +78,9 @@ impl Write for Collector {
 
 #[cfg(test)]
 mod tests {
+    use tcpls_core::Time;
+    use tcpls_core::trace::Event;
+
     use super::*;
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tcpls_harness::sim::report::BIN;
 use tcpls_harness::sim::scenario::{Crypto, EarlyData, FaultKind, Span, Transport};
 use tcpls_harness::sim::swarm::{Mode, generate, minimise, swarm};
-use tcpls_harness::sim::{Report, RunOptions, Scenario, run, run_real};
+use tcpls_harness::sim::{RealOptions, Report, RunOptions, Scenario, run, run_real};
 
 use crate::support::{Lines, nothing_failed};
 
@@ -320,7 +320,7 @@ async fn agree(text: &str) {
     let scenario = Scenario::parse(text).unwrap();
     let simulated = run(&scenario, 1, RunOptions::default());
     assert!(simulated.is_good(), "{:?} {:?}", simulated.wrong, simulated.missed);
-    let real = run_real(&scenario).await.unwrap();
+    let real = run_real(&scenario, RealOptions::default()).await.unwrap();
     assert_eq!(real.len(), 2);
     for (real, simulated) in real.iter().zip(&simulated.sessions[0].transfers) {
         assert_eq!((&real.read, &real.ends), (&simulated.read, &simulated.ends));

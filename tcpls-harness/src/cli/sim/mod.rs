@@ -1,5 +1,6 @@
 //! `tcpls sim`: networks in virtual time.
 
+mod real;
 mod run;
 mod swarm;
 

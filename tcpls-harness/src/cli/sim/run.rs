@@ -9,11 +9,12 @@ use super::super::files::{OutFile, Written, unreadable, unwritable};
 use super::super::plot::{Curve, Picture, PlotFile};
 use super::super::units::{bits_per_second, rate, size};
 use super::super::{Outcome, output, qlog, report, view};
+use super::real::RealRun;
 use tcpls_core::testing::Recordings;
 
-use crate::sim::report::{BIN, Meter, SessionReport, both};
+use crate::sim::report::{BIN, Meter, SessionReport};
 use crate::sim::scenario::Transport;
-use crate::sim::{Report, RunOptions, Scenario, run as simulate, run_real};
+use crate::sim::{Report, RunOptions, Scenario, run as simulate};
 use crate::view::Collector;
 
 /// What to run, and what to write down.
@@ -36,10 +37,10 @@ pub struct Args {
     servers: Option<u16>,
     /// Write all events to this file, as JSON lines
     #[arg(long, value_name = "FILE")]
-    trace: Option<PathBuf>,
+    pub(super) trace: Option<PathBuf>,
     /// Record all sessions in this file, for "tcpls replay"
     #[arg(long, value_name = "FILE")]
-    record: Option<PathBuf>,
+    pub(super) record: Option<PathBuf>,
     /// Write bytes over time to this file, as comma-separated values
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
@@ -48,10 +49,11 @@ pub struct Args {
     plot: Option<PlotFile>,
     /// Write a page that shows the run to this file, for a browser; `tcpls view` makes one of a trace
     #[arg(long, value_name = "PAGE.html")]
-    view: Option<PathBuf>,
-    /// Also run it over real sockets, and compare what is delivered
+    pub(super) view: Option<PathBuf>,
+    /// Also run it over real sockets, and compare what is delivered. Files of --trace, --record and --view are written for
+    /// this run, too, with "-real" in their names
     #[arg(long)]
-    real: bool,
+    pub(super) real: bool,
     /// Print the outcome as JSON
     #[arg(long)]
     json: bool,
@@ -63,6 +65,18 @@ enum TransportArg {
     Pipes,
     /// TCP over packets: with losses, reordering and retransmissions
     Packets,
+}
+
+impl Args {
+    /// Whether it has sessions over sockets.
+    pub(crate) fn is_real(&self) -> bool {
+        self.real
+    }
+
+    /// An option whose file does not exist for a run over sockets.
+    pub(super) fn without_sockets(&self) -> Option<&'static str> {
+        self.csv.as_ref().map(|_| "--csv").or(self.plot.as_ref().map(|_| "--plot"))
+    }
 }
 
 pub(crate) async fn run(args: &Args) -> Outcome {
@@ -82,6 +96,7 @@ async fn run_file(args: &Args) -> Outcome {
         scenario.goals.hand_overs = None; // it is for the numbers in the file
         scenario.check()?;
     }
+    let real = args.real.then(|| RealRun::prepare(args, &scenario)).transpose()?;
     let trace = args.trace.as_deref().map(OutFile::create).transpose()?;
     let csv = args.csv.as_deref().map(OutFile::create).transpose()?;
     let plot = args.plot.as_ref().map(PlotFile::create).transpose()?;
@@ -89,7 +104,7 @@ async fn run_file(args: &Args) -> Outcome {
     let (trace, traced) = trace.unzip();
     let recordings = args.record.as_ref().map(|_| Recordings::redacted());
     let events = page.is_some().then(Collector::default);
-    let trace = both_of(trace, events.clone());
+    let trace = both_of(trace, events.clone()).map(|trace| trace as Box<dyn Write>);
     let options = RunOptions { trace, recordings: recordings.clone(), qlog: qlog::current(), ..RunOptions::default() };
     let report = simulate(&scenario, args.seed, options);
     traced.map_or(Ok(()), Written::check)?;
@@ -114,11 +129,14 @@ async fn run_file(args: &Args) -> Outcome {
     if !report.is_good() {
         return Err(verdict(&report).into());
     }
-    if args.real { compare(&scenario, &report).await } else { Ok(()) }
+    match real {
+        Some(real) => real.compare(&scenario, &report).await,
+        None => Ok(()),
+    }
 }
 
 /// A writer to both, or to the one that there is.
-fn both_of(file: Option<OutFile>, events: Option<Collector>) -> Option<Box<dyn Write>> {
+pub(super) fn both_of(file: Option<OutFile>, events: Option<Collector>) -> Option<Box<dyn Write + Send>> {
     struct Both(OutFile, Collector);
     impl Write for Both {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
@@ -134,27 +152,8 @@ fn both_of(file: Option<OutFile>, events: Option<Collector>) -> Option<Box<dyn W
     match (file, events) {
         (Some(file), Some(events)) => Some(Box::new(Both(file, events))),
         (Some(file), None) => Some(Box::new(file)),
-        (None, events) => events.map(|events| Box::new(events) as Box<dyn Write>),
+        (None, events) => events.map(|events| Box::new(events) as Box<dyn Write + Send>),
     }
-}
-
-/// What was delivered must be the same; times are for people to compare.
-async fn compare(scenario: &Scenario, report: &Report) -> Outcome {
-    let real = run_real(scenario).await?;
-    for (number, (real, simulated)) in real.iter().zip(&report.sessions[0].transfers).enumerate() {
-        let bytes = size(real.read.iter().sum());
-        output::tell(format_args!(
-            "  transfer {number} over real sockets: {bytes} by {:.3} s, simulated by {:.3} s",
-            real.ended,
-            simulated.ended.unwrap_or_default()
-        ));
-        if (&real.read, &real.ends) != (&simulated.read, &simulated.ends) {
-            let what = |read: &[u64; 2], ends| format!("{} B and {} B ({})", read[0], read[1], both(ends));
-            let (real, simulated) = (what(&real.read, &real.ends), what(&simulated.read, &simulated.ends));
-            return Err(format!("transfer {number}: {real} over real sockets, {simulated} simulated").into());
-        }
-    }
-    Ok(())
 }
 
 /// Reads a scenario file.

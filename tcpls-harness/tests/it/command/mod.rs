@@ -21,6 +21,7 @@ mod proxy;
 mod qlog;
 mod replay;
 mod signals;
+mod sim;
 #[cfg(unix)]
 mod status;
 #[cfg(target_os = "linux")]

@@ -6,7 +6,7 @@ use super::{Tcpls, command, get_line};
 use crate::support::Directory;
 
 /// The last event of each file in a directory, by the end of the file's name.
-fn last_events(directory: &std::path::Path) -> Vec<(String, Value)> {
+pub(super) fn last_events(directory: &std::path::Path) -> Vec<(String, Value)> {
     let files = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
     let last = |path: std::path::PathBuf| {
         let text = std::fs::read_to_string(&path).unwrap();

@@ -10,7 +10,7 @@ async fn run(arguments: &[&str]) -> (Option<i32>, String) {
 }
 
 /// The JSON in a page.
-fn description(page: &std::path::Path) -> serde_json::Value {
+pub(super) fn description(page: &std::path::Path) -> serde_json::Value {
     let html = std::fs::read_to_string(page).unwrap();
     let (_, rest) = html.split_once("<script id=\"description\" type=\"application/json\">").unwrap();
     serde_json::from_str(rest.split_once("</script>").unwrap().0).unwrap()

@@ -4,29 +4,52 @@
 //! The relay is no network: it has rates and a delay, and does to TCP connections what a middlebox can. Scenarios that want more
 //! are refused.
 
+mod lines;
+
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use tcpls_core::event::{Event, TcpEvent};
 use tcpls_core::{ErrorCode, Side, StreamId};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use self::lines::Lines;
 use crate::dial::{Backup, DialOptions, Keep};
-use crate::net::{ClientOptions, Listener, ServerOptions, Session, Stream};
+use crate::net::{ClientOptions, Listener, Record, ServerOptions, Session, Stream};
 use crate::relay::{Break, PathOptions, Relay, Way};
 use crate::sim::scenario::{self, Direction, Fault, FaultKind, Role, Scenario, Transfer};
 use crate::sim::traffic::pattern::Pattern;
 use crate::sim::traffic::transfers::TransferEnd;
 use crate::tls::{Identity, Trust};
+use crate::trace::qlog::Qlog;
+use crate::trace::ring::Ring;
 use crate::trace::variant;
 
 /// What is written at once.
 const PIECE: u64 = 64 << 10;
+/// How long the server's end may take to hear of the end.
+const PATIENCE: Duration = Duration::from_secs(2);
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+/// What writes down a run over real sockets.
+#[derive(Default)]
+pub struct RealOptions {
+    /// The output of the trace, as JSON lines: the events of both ends, and the paths and faults of the run. Its times have
+    /// any origin.
+    pub trace: Option<Box<dyn Write + Send>>,
+    /// The file that both ends are recorded in.
+    pub record: Option<Record>,
+    /// What writes a qlog file for each end.
+    pub qlog: Option<Qlog>,
+    /// What keeps the last part of the trace of each end.
+    pub trace_ring: Option<Ring>,
+}
 
 /// The outcome of one transfer: bytes read by the end that did not open the stream and by the one that did, how both
 /// directions ended, and when, in seconds from the start.
@@ -52,23 +75,27 @@ struct RealRun {
     opened: Opened,
     /// By transfer, and whether it is the direction back.
     outcomes: Mutex<BTreeMap<(usize, bool), Half>>,
+    lines: Lines,
 }
 
 /// Runs `scenario` over real sockets on loopback. To be called within a tokio runtime.
 ///
 /// # Errors
 /// The scenario wants what a relay can't do, or sockets or the session failed.
-pub async fn run_real(scenario: &Scenario) -> Outcome<Vec<RealTransfer>> {
-    check(scenario)?;
+pub async fn run_real(scenario: &Scenario, writes: RealOptions) -> Outcome<Vec<RealTransfer>> {
+    check_real(scenario)?;
+    let RealOptions { trace, record, qlog, trace_ring } = writes;
     let identity = Identity::self_signed(&["localhost".to_owned()])?;
     let mut options = ServerOptions::new(identity.server(&[b"sim"])?);
     options.config = Arc::new(scenario.server.config());
+    (options.record, options.qlog, options.trace_ring) = (record.clone(), qlog.clone(), trace_ring.clone());
     let mut listener = Listener::bind(&[LOOPBACK], options)?;
     let target = listener.local_addresses()[0];
     let relays: Vec<Relay> = scenario.path.iter().map(|path| relay(path, target)).collect::<Result<_, _>>()?;
     let tls = Trust::Pem(identity.certificate_pem().to_owned()).client(&[b"sim"])?;
     let mut options = ClientOptions::new(tls, "localhost".try_into()?);
     options.config = Arc::new(scenario.client.config());
+    (options.record, options.qlog, options.trace_ring) = (record, qlog, trace_ring);
     let keep = match scenario.keep {
         scenario::Keep::Nothing => Keep::Nothing,
         scenario::Keep::Session => Keep::Session,
@@ -84,12 +111,16 @@ pub async fn run_real(scenario: &Scenario) -> Outcome<Vec<RealTransfer>> {
         start: Instant::now(),
         opened: Opened::default(),
         outcomes: Mutex::new(BTreeMap::new()),
+        lines: Lines::new(trace, scenario),
     });
     let client = Session::connect(&addresses, options).await?;
     let server = tokio::time::timeout(scenario.limit.0, counterpart(&mut listener, &client)).await?;
     let server = server.ok_or("the session ended as it began")?;
     set_schedulers(scenario, &client, &server);
+    run.lines.add_to(&client, &server);
     let mut background = JoinSet::new();
+    let of_paths: Vec<SocketAddr> = relays.iter().map(Relay::address).collect();
+    background.spawn(attach(run.clone(), client.clone(), of_paths));
     background.spawn(answer(run.clone(), client.clone(), Side::Client));
     background.spawn(answer(run.clone(), server.clone(), Side::Server));
     let mut transfers = JoinSet::new();
@@ -103,6 +134,8 @@ pub async fn run_real(scenario: &Scenario) -> Outcome<Vec<RealTransfer>> {
     };
     _ = tokio::time::timeout(scenario.limit.0, all).await;
     client.close(ErrorCode(0), b"").await;
+    _ = tokio::time::timeout(PATIENCE, server.closed()).await;
+    run.lines.flush();
     Ok((0..scenario.transfer.len()).map(|number| run.outcome(number)).collect())
 }
 
@@ -127,7 +160,9 @@ async fn counterpart(listener: &mut Listener, client: &Session) -> Option<Sessio
     }
 }
 
-fn check(scenario: &Scenario) -> Outcome<()> {
+/// # Errors
+/// The scenario wants what a relay can't do.
+pub(crate) fn check_real(scenario: &Scenario) -> Outcome<()> {
     use FaultKind::{BackendAway, Clog, InterfaceDown, Restart, Suspend};
     if scenario.clients > 1 || scenario.path.iter().any(|path| !path.middleboxes.is_empty()) {
         return Err("several clients, and boxes on paths, are for simulations only".into());
@@ -189,6 +224,7 @@ async fn weather(run: &RealRun, relays: &[Relay]) {
     for (at, fault, over) in steps {
         tokio::time::sleep_until(run.start + at).await;
         let path = fault.path.as_deref().and_then(|name| run.scenario.path_number(name)).unwrap_or_default();
+        run.lines.fault(fault, over);
         disturb(&relays[path], &run.scenario.path[path], fault, over);
     }
 }
@@ -219,6 +255,22 @@ fn disturb(relay: &Relay, usual: &scenario::Path, fault: &Fault, over: bool) {
         | FaultKind::InterfaceDown
         | FaultKind::Restart
         | FaultKind::Suspend => {}
+    }
+}
+
+/// Notes which path each TCP connection of the client goes over.
+async fn attach(run: Arc<RealRun>, client: Session, of_paths: Vec<SocketAddr>) {
+    let mut events = client.events();
+    let note = |tcp| {
+        let remote = client.path_of(tcp).map(|path| path.remote);
+        let path = of_paths.iter().position(|address| Some(*address) == remote);
+        path.into_iter().for_each(|path| run.lines.attached(tcp, path));
+    };
+    client.tcp_connections().into_iter().for_each(note);
+    while let Some(event) = events.next().await {
+        if let Event::Tcp(TcpEvent::Joined { tcp }) = event {
+            note(tcp);
+        }
     }
 }
 
