@@ -3,6 +3,7 @@
 mod instances;
 mod memory;
 mod probes;
+mod turned_away;
 
 use std::io::{Read, Write};
 use std::sync::Arc;
