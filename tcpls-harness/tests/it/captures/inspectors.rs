@@ -1,5 +1,5 @@
 //! What inspectors without keys say of joins, compared with what they say of resumptions of sessions between the same ends:
-//! tshark and nDPI, where they are installed.
+//! tshark, nDPI and Suricata, where they are installed.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -162,4 +162,61 @@ fn ndpi_says_the_same_of_joins_and_resumptions_and_sees_no_risk() {
     }
     let [_, join] = inspect("ndpi", &captures(false, true), ndpi);
     assert!(join.1.contains("Suspicious Extension"), "{:?}: nDPI flags joins in the draft's form", join.1);
+}
+
+/// Where packages of Suricata have its rules about traffic that is not as its protocol demands.
+const RULES: [&str; 2] = ["/etc/suricata/rules", "/usr/share/suricata/rules"];
+/// What Suricata says of a flow, but for addresses, times, amounts, and the fingerprint of the client's hello: the order of
+/// extensions is random.
+const SAID: [&str; 8] = [
+    "/event_type",
+    "/app_proto",
+    "/tls/sni",
+    "/tls/version",
+    "/tls/ja3s/hash",
+    "/flow/state",
+    "/flow/reason",
+    "/flow/alerted",
+];
+
+/// What Suricata says of the flow, and its alerts.
+fn suricata(rules: &str, file: &Path) -> (Vec<Vec<String>>, Vec<String>) {
+    let directory = Directory::new("inspectors-suricata-log");
+    let rules = ["app-layer", "decoder", "stream", "tls"]
+        .map(|about| std::fs::read_to_string(format!("{rules}/{about}-events.rules")).unwrap())
+        .concat();
+    // The captures were taken where the kernel has not yet computed checksums.
+    let rules: Vec<&str> = rules.lines().filter(|rule| !rule.contains("checksum")).collect();
+    let rules_file = directory.path().join("rules");
+    std::fs::write(&rules_file, rules.join("\n")).unwrap();
+    let mut command = Command::new("suricata");
+    command.args(["-k", "none", "--set", "app-layer.protocols.tls.ja3-fingerprints=yes"]);
+    output(command.arg("-S").arg(&rules_file).arg("-l").arg(directory.path()).arg("-r").arg(file));
+    let log = std::fs::read_to_string(directory.path().join("eve.json")).unwrap();
+    let events: Vec<serde_json::Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let said = |event: &serde_json::Value| {
+        SAID.iter().filter_map(|at| Some(format!("{at}: {}", event.pointer(at)?))).collect::<Vec<String>>()
+    };
+    let alerts = events.iter().filter_map(|event| Some(event.pointer("/alert/signature")?.to_string()));
+    let of_flow = events.iter().filter(|event| event["event_type"] != "stats" && event["event_type"] != "alert");
+    (of_flow.map(said).collect(), alerts.collect())
+}
+
+#[test]
+fn suricata_says_the_same_of_joins_and_resumptions_and_raises_no_alert() {
+    if !is_installed("suricata", "-V") {
+        return;
+    }
+    let Some(rules) = RULES.into_iter().find(|rules| Path::new(rules).exists()) else {
+        return eprintln!("skipped: Suricata's rules are not in {RULES:?}");
+    };
+    let say = |captures: &Captures| inspect("suricata", captures, |file| suricata(rules, file));
+    for early_data in [false, true] {
+        let [resumption, join] = say(&captures(true, early_data));
+        assert_eq!(join, resumption);
+        assert_eq!(join.0.iter().filter(|said| said.contains(&"/event_type: \"tls\"".to_owned())).count(), 1, "{join:?}");
+        assert_eq!(join.1, [""; 0]);
+    }
+    let [resumption, join] = say(&captures(false, true));
+    assert_ne!(join.0, resumption.0, "the fingerprint of the ServerHello of a join in the draft's form is its own");
 }
