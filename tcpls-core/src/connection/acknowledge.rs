@@ -3,7 +3,8 @@
 use arrayvec::ArrayVec;
 
 use super::Connection;
-use super::control::{ACK_LEN, Carried, MAX_ACKS};
+use super::carried::Carried;
+use super::control::{ACK_LEN, MAX_ACKS};
 use crate::tcp::Tcp;
 use crate::time::Time;
 use crate::wire::frame::{self, Frame};

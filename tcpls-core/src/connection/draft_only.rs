@@ -3,7 +3,7 @@
 //! whose application does not read stops reading its sockets.
 
 use super::Connection;
-use super::control::Carried;
+use super::carried::Carried;
 use crate::error::{Alert, Violation, code};
 use crate::stream::Unread;
 use crate::tcp::Tcp;

@@ -2,7 +2,7 @@
 //! (`stall`). It is sent on others in new records.
 
 use super::Connection;
-use super::control::Carried;
+use super::carried::Carried;
 use crate::tcp::Tcp;
 
 impl Connection {

@@ -7,7 +7,7 @@ use core::ops::Range;
 use bytes::Bytes;
 
 use super::Connection;
-use super::control::Carried;
+use super::carried::Carried;
 use super::flood;
 use super::trace::{self, Tracer};
 use crate::error::{TcpFault, Violation};

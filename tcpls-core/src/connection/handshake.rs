@@ -2,7 +2,7 @@
 
 use bytes::BytesMut;
 
-use super::control::Outgoing;
+use super::carried::Outgoing;
 use super::keys::Keys;
 use super::trace::{Content, Event};
 use super::{Connection, Identity};

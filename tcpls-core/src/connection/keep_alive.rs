@@ -4,7 +4,7 @@
 use core::time::Duration;
 
 use super::Connection;
-use super::control::Carried;
+use super::carried::Carried;
 use super::record::Item;
 use crate::tcp::Tcp;
 use crate::time::Time;

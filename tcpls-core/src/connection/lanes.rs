@@ -4,7 +4,7 @@
 
 use core::time::Duration;
 
-use super::control::Carried;
+use super::carried::Carried;
 use super::{Connection, trace};
 use crate::config::Lanes;
 use crate::error::Violation;

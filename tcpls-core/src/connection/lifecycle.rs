@@ -3,7 +3,8 @@
 
 use core::time::Duration;
 
-use super::control::Carried;
+use super::carried::Carried;
+use super::lost::Lost;
 use super::stall::{UNKNOWN_PATIENCE, expected_rtt};
 use super::{Connection, trace};
 use crate::error::{Alert, CloseReason, TcpFault};
@@ -17,27 +18,6 @@ const MAX_LOST: usize = 64;
 
 /// If nothing arrives for a round trip and this time, no data is in flight.
 const DRAIN_MARGIN: Duration = Duration::from_millis(50);
-
-/// A lost TCP connection and its fault.
-pub(super) struct Lost {
-    pub(super) tcp: Tcp<Carried>,
-    pub(super) fault: TcpFault,
-}
-
-impl Lost {
-    /// The reason code in Connection Reset. 0 gives no reason.
-    pub(super) fn reason(&self) -> u8 {
-        match self.fault {
-            TcpFault::Fin | TcpFault::Reset | TcpFault::Io => 1,
-            TcpFault::NotTls | TcpFault::RecordOverflow | TcpFault::UnexpectedRecord | TcpFault::BadRecord => 2,
-            TcpFault::Alert(_) => 3,
-            TcpFault::UserTimeout | TcpFault::JoinTimeout => 4,
-            TcpFault::Retired => TcpFault::REASON_RETIRED,
-            TcpFault::PathDown => TcpFault::REASON_PATH_DOWN,
-            _ => 0,
-        }
-    }
-}
 
 impl Connection {
     /// The handshake is complete: the first TCP connection can be used. [`Connection::welcome`] reports the event.

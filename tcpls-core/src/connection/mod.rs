@@ -8,10 +8,11 @@
 //! | `handshake`, `announce` | the TLS handshake, and the start of the session |
 //! | `early` | stream data before the handshake is complete |
 //! | `output`, `chunks`, `records` | building records of stream data and control frames when a TCP connection has room, and sealing them |
+//! | `carried` | what a record carries, by reference |
 //! | `control` | pending control frames, and their acknowledgment or loss; Session Parameters, addresses, TCP options, final ACKs |
 //! | `schedule` | policies that choose the TCP connection for new stream data |
 //! | `lanes` | when interactive streams need a TCP connection that carries no bulk data |
-//! | `lifecycle` | how a TCP connection becomes active, retired or lost |
+//! | `lifecycle`, `lost` | how a TCP connection becomes active, retired or lost; what is kept of a lost one |
 //! | `failover` | requeuing what a lost TCP connection carried |
 //! | `settle` | what follows from any input |
 //! | `stall`, `probe` | hedging the data of stalled TCP connections, and Pings on quiet ones |
@@ -34,6 +35,7 @@ mod acknowledge;
 mod activity;
 mod announce;
 mod api;
+mod carried;
 mod chunks;
 mod closing;
 mod control;
@@ -53,6 +55,7 @@ mod keep_alive;
 mod keys;
 mod lanes;
 mod lifecycle;
+mod lost;
 mod output;
 mod plain;
 mod post_handshake;
@@ -83,14 +86,15 @@ pub use crate::stream::{SendProgress, StreamClass};
 pub use crate::tcp::silence::TcpInfo;
 
 use self::activity::Activity;
-use self::control::{Carried, ControlFrames};
+use self::carried::Carried;
+use self::control::ControlFrames;
 use self::ending::Ending;
 use self::flood::Flood;
 use self::joins::Joins;
 use self::keep_alive::KeepAlive;
 use self::keys::Keys;
 use self::lanes::Contention;
-use self::lifecycle::Lost;
+use self::lost::Lost;
 use self::post_handshake::Messages;
 use self::probe::ProbeInterval;
 use self::record::{Item, Privacy, Recorder};

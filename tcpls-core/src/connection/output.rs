@@ -6,8 +6,8 @@
 use arrayvec::ArrayVec;
 
 use super::Connection;
+use super::carried::{Carried, Outgoing};
 use super::chunks::MAX_CHUNKS;
-use super::control::{Carried, Outgoing};
 use super::keys::KeyError;
 use super::post_handshake::key_update_message;
 use super::record::{Item, Returned};

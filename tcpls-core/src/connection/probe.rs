@@ -9,7 +9,7 @@
 use core::time::Duration;
 
 use super::Connection;
-use super::control::Carried;
+use super::carried::Carried;
 use super::trace::Event;
 use crate::config::Config;
 use crate::tcp::Tcp;

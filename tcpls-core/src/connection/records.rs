@@ -1,7 +1,7 @@
 //! Sealing records and giving them their numbers.
 
 use super::Connection;
-use super::control::Carried;
+use super::carried::Carried;
 use super::keys::{KeyError, Keys};
 use super::trace::{Content, Event, Tracer};
 use crate::crypto::TAG_LEN;

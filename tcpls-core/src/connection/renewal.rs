@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use super::Connection;
-use super::control::Carried;
+use super::carried::Carried;
 use super::keys::Keys;
 use super::trace::Event;
 use crate::error::TcpFault;

@@ -8,7 +8,7 @@
 
 use core::time::Duration;
 
-use super::control::Carried;
+use super::carried::Carried;
 use super::record::Item;
 use super::{Connection, trace};
 use crate::event::{Event, TcpEvent};

@@ -3,7 +3,7 @@
 use core::net::SocketAddr;
 use core::time::Duration;
 
-use super::control::Carried;
+use super::carried::Carried;
 use super::{Connection, State};
 use crate::error::{CloseReason, TcpError};
 use crate::stats::{Stats, StreamStats, TcpPhase, TcpStats};

@@ -3,7 +3,8 @@
 use core::time::Duration;
 
 use super::Connection;
-use super::control::{Carried, PARAMETERS_TIMEOUT};
+use super::carried::Carried;
+use super::control::PARAMETERS_TIMEOUT;
 use super::record::Item;
 use super::stall::LONGEST_ANSWER;
 use super::trace::Event;

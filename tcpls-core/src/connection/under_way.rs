@@ -2,7 +2,7 @@
 //! socket has room.
 
 use super::Connection;
-use super::control::Carried;
+use super::carried::Carried;
 use crate::tcp::Tcp;
 use crate::wire::ids::ConnectionId;
 use crate::wire::record::MAX_PLAINTEXT;

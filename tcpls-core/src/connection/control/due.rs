@@ -5,50 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use super::statuses::StatusId;
-use crate::stream::{Chunk, ControlKey};
-use crate::wire::ids::{AddressId, ConnectionId, OptionRequestId};
-
-/// A pending frame. The order of the variants is the order of sending: parameters come first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(in crate::connection) enum Due {
-    /// Session Parameters.
-    Parameters,
-    /// Connection Reset, with or without reason, and the final ACK.
-    Reset(ConnectionId),
-    /// Drain.
-    Drain,
-    /// New Token, of this sequence number.
-    Token(u32),
-    /// New Address.
-    Address(AddressId),
-    /// Remove Address.
-    RemoveAddress(AddressId),
-    /// Connection Status.
-    Status(ConnectionId),
-    /// TCP Option, by its place in the list of those to send.
-    Option(u32),
-    /// TCP Option Answer, to this request of the peer's.
-    OptionAnswer(OptionRequestId),
-    /// TCP Option Request.
-    OptionRequest(OptionRequestId),
-}
-
-/// What an unacknowledged record carried, by reference.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::connection) enum Carried {
-    /// Stream data.
-    Chunk(Chunk),
-    /// A stream's or the streams' control frame.
-    Stream(ControlKey),
-    /// A frame of the session, except those below.
-    Session(Due),
-    /// Connection Status.
-    Status(StatusId),
-}
-
-// One for each record in flight.
-const _: () = assert!(size_of::<Carried>() <= 16);
+use crate::connection::carried::Due;
 
 /// The set of pending frames.
 #[derive(Debug, Default)]

@@ -1,8 +1,8 @@
 //! The part of a record besides stream data: control frames of the session and of streams, and a Ping.
 
-use super::due::Carried;
 use super::{ControlFrames, Facts};
 use crate::connection::Connection;
+use crate::connection::carried::{Carried, Outgoing};
 use crate::stream::Control;
 use crate::wire::frame::{self, Frame};
 use crate::wire::ids::ConnectionId;
@@ -13,22 +13,6 @@ pub(in crate::connection) const MAX_ACKS: usize = 8;
 pub(in crate::connection) const ACK_LEN: usize = 13;
 /// The longest control frame of a stream: Reset Stream.
 const MAX_CONTROL_LEN: usize = 17;
-
-/// The control part of a record under construction.
-#[derive(Default)]
-pub(in crate::connection) struct Outgoing {
-    pub(in crate::connection) control: Vec<u8>,
-    pub(in crate::connection) carried: Vec<Carried>,
-    pub(in crate::connection) ack_eliciting: bool,
-}
-
-impl Outgoing {
-    pub(in crate::connection) fn clear(&mut self) {
-        self.control.clear();
-        self.carried.clear();
-        self.ack_eliciting = false;
-    }
-}
 
 impl Connection {
     /// Appends pending control frames that may be sent on `tcp`, up to `max` bytes. A backup carries none while another TCP

@@ -15,18 +15,18 @@ mod statuses;
 use core::net::SocketAddr;
 use std::collections::{BTreeMap, BTreeSet};
 
-pub(super) use self::due::Carried;
-pub(super) use self::fill::{ACK_LEN, MAX_ACKS, Outgoing};
+pub(super) use self::fill::{ACK_LEN, MAX_ACKS};
 pub(super) use self::parameters::PARAMETERS_TIMEOUT;
 
 use self::addresses::{LocalAddresses, PeerAddresses};
-use self::due::{Due, Pending};
+use self::due::Pending;
 use self::options::{MAX_OPTION_VALUE, TcpOptions};
 use self::parameters::ParameterExchange;
 use self::requests::{PeerRequests, Requests};
-use self::statuses::{Outcome, StatusId, Statuses};
+use self::statuses::{Outcome, Statuses};
+use super::carried::{Carried, Due, Outgoing, StatusId};
 use super::joins::Joins;
-use super::lifecycle::Lost;
+use super::lost::Lost;
 use crate::config::Config;
 use crate::error::{AddressError, AskOptionError, TcpFault, Violation};
 use crate::event::OptionOutcome;

@@ -3,14 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::connection::carried::StatusId;
 use crate::wire::ids::ConnectionId;
-
-/// One Connection Status: the TCP connection that it is about, and its number among those.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::connection) struct StatusId {
-    pub(super) about: ConnectionId,
-    number: u32,
-}
 
 /// The newest one about a TCP connection.
 #[derive(Clone, Copy, Debug, Default)]

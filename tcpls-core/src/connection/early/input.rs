@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::RECORD_OVERHEAD;
 use crate::connection::Connection;
-use crate::connection::control::Carried;
+use crate::connection::carried::Carried;
 use crate::connection::trace::{Content, Event};
 use crate::crypto::EarlyData;
 use crate::error::{CloseReason, Violation};

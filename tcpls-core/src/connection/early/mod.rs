@@ -10,7 +10,7 @@ mod input;
 mod output;
 
 use super::Connection;
-use super::control::Carried;
+use super::carried::Carried;
 use crate::config::Config;
 use crate::crypto::{EARLY_DATA, TAG_LEN};
 use crate::error::Violation;

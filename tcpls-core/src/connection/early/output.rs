@@ -4,8 +4,8 @@ use arrayvec::ArrayVec;
 
 use super::{MAX_HALF_RTT_RECORDS, RECORD_OVERHEAD};
 use crate::connection::Connection;
+use crate::connection::carried::{Carried, Outgoing};
 use crate::connection::chunks::MAX_CHUNKS;
-use crate::connection::control::{Carried, Outgoing};
 use crate::connection::trace::{Content, Event};
 use crate::crypto::Handshake;
 use crate::stream::Chunk;

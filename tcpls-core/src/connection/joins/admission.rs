@@ -4,7 +4,7 @@ use bytes::BytesMut;
 
 use super::claims::{Claim, ClaimId};
 use crate::connection::Connection;
-use crate::connection::control::Carried;
+use crate::connection::carried::Carried;
 use crate::connection::input::take_content;
 use crate::connection::keys::KeyError;
 use crate::connection::record::{Item, left};

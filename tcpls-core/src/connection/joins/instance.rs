@@ -9,7 +9,7 @@ use core::time::Duration;
 use bytes::BytesMut;
 
 use crate::connection::Connection;
-use crate::connection::control::Carried;
+use crate::connection::carried::Carried;
 use crate::connection::input::{Opened, take_content};
 use crate::connection::record::Heard;
 use crate::connection::records::alert_body;

@@ -11,7 +11,7 @@ use bytes::BytesMut;
 
 use super::instance::Stranger;
 use crate::connection::Connection;
-use crate::connection::control::Outgoing;
+use crate::connection::carried::Outgoing;
 use crate::connection::input::Opened;
 use crate::connection::keys::KeyError;
 use crate::connection::records::RECORD_OVERHEAD;

@@ -17,6 +17,7 @@ mod fields;
 mod format;
 mod hooks;
 mod item;
+mod lock;
 mod names;
 mod privacy;
 mod recorder;

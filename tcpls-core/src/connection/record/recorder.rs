@@ -2,12 +2,13 @@
 
 use core::time::Duration;
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use super::content::{self, Messages, Origin};
 use super::fields::{Field, Moment, Name, Writer};
 use super::format::{BLOCK, BLOCK_HEADER, seal_block};
 use super::item::{self, Item};
+use super::lock::lock;
 use super::names;
 use super::privacy::Privacy;
 use super::tls::{RecordedHandshake, TlsLog};
@@ -351,8 +352,4 @@ fn close_reason(reason: &CloseReason) -> String {
         CloseReason::Handshake(error) => format!("Handshake({:?})", error.kind()),
         other => format!("{other:?}"),
     }
-}
-
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

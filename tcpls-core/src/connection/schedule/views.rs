@@ -6,7 +6,7 @@ use arrayvec::ArrayVec;
 use super::chooser::Chooser;
 use super::{Choice, TcpView};
 use crate::connection::Connection;
-use crate::connection::control::Carried;
+use crate::connection::carried::Carried;
 use crate::connection::trace::Tracer;
 use crate::stream::{Candidate, Chunk};
 use crate::tcp::Tcp;

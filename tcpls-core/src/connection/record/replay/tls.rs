@@ -4,8 +4,9 @@
 //! tags. So a session takes the same way through its generations of keys, and a record that failed to decrypt fails again.
 
 use super::super::item::Item;
+use super::super::lock::lock;
 use super::super::names;
-use super::super::recorder::{SharedScript, lock};
+use super::super::recorder::SharedScript;
 use super::super::tls::{self, TlsState};
 use crate::crypto::{
     Agreed, EarlyData, Handshake, KeySchedule, Offer, OpenError, OpenKey, OpenKeys, SealKey, SealKeys, TAG_LEN,

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use super::flows::{Flow, Record};
+use super::flows::{Flow, Record, View};
 
 const KEY_SHARE: u16 = 51;
 const PRE_SHARED_KEY: u16 = 41;
@@ -13,24 +13,6 @@ const IN_ORDER: usize = 20;
 
 /// Features by name. One that is not there differs from all values.
 pub(super) type Features = BTreeMap<String, f64>;
-
-/// How far an inspector reads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum View {
-    /// Up to the first record of application data.
-    Handshake,
-    /// Early data, and two more records of each side.
-    Application,
-}
-
-impl View {
-    pub(super) const fn name(self) -> &'static str {
-        match self {
-            Self::Handshake => "handshake",
-            Self::Application => "first application records",
-        }
-    }
-}
 
 /// Sees flows one after the other, and remembers the values that should never come again.
 pub(super) struct Observer {

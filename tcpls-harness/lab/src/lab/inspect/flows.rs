@@ -7,12 +7,28 @@ use tcpls_core::testing::{Pair, Setup, Tls, bytes, tls};
 use tcpls_core::wire::record::RecordHeader;
 use tcpls_core::{ConnectionId, Side};
 
-use super::features::View;
-
 /// Sessions of a client, one after the other: the first has a full handshake, the others resume.
 const SESSIONS: usize = 5;
 /// The lengths of requests are below this, in bytes.
 const LONGEST_REQUEST: u64 = 2000;
+
+/// How far an inspector reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum View {
+    /// Up to the first record of application data.
+    Handshake,
+    /// Early data, and two more records of each side.
+    Application,
+}
+
+impl View {
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Handshake => "handshake",
+            Self::Application => "first application records",
+        }
+    }
+}
 
 /// What a join looks like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,8 +11,8 @@ use std::path::PathBuf;
 
 use tcpls_results::{Better, Cell, Column, Goal, Measured, Results, Row, Table};
 
-use self::features::{Features, Observer, View};
-use self::flows::{Flow, Form, Kind};
+use self::features::{Features, Observer};
+use self::flows::{Flow, Form, Kind, View};
 use self::learn::Model;
 use super::Outcome;
 
