@@ -5,7 +5,7 @@ use tcpls_core::connection::Claim;
 use tcpls_core::endpoint::{Incoming, Join};
 use tcpls_core::error::JoinRefusal;
 
-use super::{FIRST, established, first_flight, records, resuming};
+use super::{FIRST, TCPLS_JOIN, all_extensions, established, first_flight, pair, records, resuming, ticket};
 use crate::support::{Client, Pair, Server, Tls};
 
 /// What the server's endpoint recognizes in a first flight, and the bytes that it leaves.
@@ -105,4 +105,22 @@ fn records_behind_a_hello_that_is_not_resumed_belong_to_tls() {
     let (answer, is_closed) = pair.stranger_has(stranger);
     assert!(is_closed);
     assert_eq!(answer[asked.len()..], [21, 3, 3, 0, 2, 2, 10], "unexpected_message");
+}
+
+#[test]
+fn resumed_join_of_a_session_without_them_is_turned_away() {
+    let mut resumed = established(resuming());
+    let second = resumed.open_tcp();
+    let flight = first_flight(&mut resumed, second);
+
+    let mut pair = pair(&resuming(), &Tls::default());
+    pair.drive();
+    let second = pair.open_tcp();
+    let hello = first_flight(&mut pair, second);
+    let (_, body) = all_extensions(&hello).into_iter().find(|(ty, _)| *ty == TCPLS_JOIN).expect("the draft's form");
+    let token = &body[body.len() - 32..];
+    let (join, _) = recognized(&mut pair, &replaced(&flight, &ticket(&flight).unwrap(), token));
+    assert!(join.is_resumption() && pair.server().turns_away(&join));
+    pair.drive();
+    assert_eq!(pair.live(Server), [FIRST, second], "the token still works");
 }
