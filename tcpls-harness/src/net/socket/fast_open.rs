@@ -64,13 +64,16 @@ impl Deferred {
         self.is_used = true;
     }
 
-    /// Bytes of the peer have arrived.
-    pub(super) fn note_answer(&mut self, stream: &TcpStream) {
-        if !std::mem::replace(&mut self.has_answer, true)
-            && now() - self.since >= SYN_TIMEOUT
-            && !tcp_info::took_syn_data(stream)
-        {
-            with_failed(|failed| failed.note(self.path, now()));
+    /// The first bytes of the peer have arrived.
+    pub(super) fn note_answer(self, stream: &TcpStream) {
+        self.answered(now(), || tcp_info::took_syn_data(stream));
+    }
+
+    /// An answer that came late, without the peer having taken the SYN's data, shows that the path drops such SYNs.
+    fn answered(mut self, at: Time, took_syn_data: impl FnOnce() -> bool) {
+        self.has_answer = true;
+        if at - self.since >= SYN_TIMEOUT && !took_syn_data() {
+            with_failed(|failed| failed.note(self.path, at));
         }
     }
 }
@@ -151,6 +154,20 @@ mod tests {
         (0..1000).for_each(|port| failed.note(path(port), Time::ZERO));
         assert_eq!(failed.0.len(), MAX_FAILED);
         assert!(failed.allows(path(743), Time::ZERO) && !failed.allows(path(744), Time::ZERO));
+    }
+
+    #[test]
+    fn path_whose_answer_is_late_without_the_data_of_the_syn_has_failed() {
+        let answered = |port, after, took_syn_data: bool| {
+            let since = now();
+            let deferred = Deferred { path: path(port), since, is_used: true, has_answer: false };
+            deferred.answered(since + after, || took_syn_data);
+            with_failed(|failed| failed.allows(path(port), since + after))
+        };
+        let late = SYN_TIMEOUT;
+        assert!(answered(8, late, true), "the path is long");
+        assert!(answered(8, late - Duration::from_millis(1), false), "the server has another cookie");
+        assert!(!answered(8, late, false), "the SYN was repeated, without data");
     }
 
     #[test]

@@ -305,7 +305,7 @@ impl Socket {
         match ready!(pin!(self.stream.read_buf(&mut self.reading.input)).poll(cx)) {
             Ok(0) => self.end(TcpEnd::Fin),
             Ok(len) => {
-                if let Some(mut deferred) = self.deferred.take() {
+                if let Some(deferred) = self.deferred.take() {
                     deferred.note_answer(&self.stream);
                 }
                 self.reading.came(len, room);
