@@ -214,7 +214,11 @@ fn suricata_says_the_same_of_joins_and_resumptions_and_raises_no_alert() {
     for early_data in [false, true] {
         let [resumption, join] = say(&captures(true, early_data));
         assert_eq!(join, resumption);
-        assert_eq!(join.0.iter().filter(|said| said.contains(&"/event_type: \"tls\"".to_owned())).count(), 1, "{join:?}");
+        assert_eq!(
+            join.0.iter().filter(|said| said.contains(&"/event_type: \"tls\"".to_owned())).count(),
+            1,
+            "{join:?}"
+        );
         assert_eq!(join.1, [""; 0]);
     }
     let [resumption, join] = say(&captures(false, true));
