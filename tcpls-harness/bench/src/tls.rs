@@ -1,8 +1,11 @@
 //! One certificate and one set of TLS configurations for us and for all peers: TLS 1.3, AES-128-GCM, X25519, no client
 //! certificates, and the AEADs of the provider that the benchmark was built with.
 
+use std::hint::black_box;
 use std::sync::Arc;
 
+use rcgen::{CertificateParams, KeyPair};
+use rustls::client::{ClientSessionMemoryCache, Resumption};
 use rustls::crypto::CryptoProvider;
 #[cfg(feature = "aws-lc-rs")]
 use rustls::crypto::aws_lc_rs as library;
@@ -20,6 +23,11 @@ pub const PROVIDER: &str = if cfg!(feature = "aws-lc-rs") { "aws-lc-rs" } else {
 /// The application protocol of all peers that need one.
 pub const PROTOCOL: &[u8] = b"bench";
 
+/// A key with which nothing is protected, since it is published here: ring makes no RSA keys.
+const RSA_2048: &[u8] = include_bytes!("rsa-2048.der");
+/// Tickets that a client keeps of one server.
+const TICKETS: usize = 8;
+
 /// A server's identity, made on the spot, and clients that trust it.
 pub struct Tls {
     certificate: CertificateDer<'static>,
@@ -27,11 +35,19 @@ pub struct Tls {
 }
 
 impl Tls {
-    /// A new self-signed certificate for `localhost`.
+    /// A new self-signed certificate for `localhost`, with an ECDSA key on P-256.
     pub fn new() -> Outcome<Self> {
-        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()])?;
-        let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
-        Ok(Self { certificate: made.cert.der().clone(), key })
+        Self::with_key(&KeyPair::generate()?)
+    }
+
+    /// The same with an RSA key of 2048 bits.
+    pub fn rsa() -> Outcome<Self> {
+        Self::with_key(&KeyPair::from_pkcs8_der_and_sign_algo(&RSA_2048.into(), &rcgen::PKCS_RSA_SHA256)?)
+    }
+
+    fn with_key(key: &KeyPair) -> Outcome<Self> {
+        let certificate = CertificateParams::new(vec!["localhost".to_owned()])?.self_signed(key)?;
+        Ok(Self { certificate: certificate.der().clone(), key: PrivateKeyDer::Pkcs8(key.serialize_der().into()) })
     }
 
     /// The certificate and the key, for another process.
@@ -52,7 +68,7 @@ impl Tls {
             .with_protocol_versions(&[&rustls::version::TLS13])?
             .with_root_certificates(roots)
             .with_no_client_auth();
-        config.resumption = rustls::client::Resumption::disabled();
+        config.resumption = Resumption::disabled();
         config.alpn_protocols = vec![protocol.to_vec()];
         Ok(Arc::new(config))
     }
@@ -72,6 +88,11 @@ impl Tls {
         Ok(RustlsClient::new(self.client(PROTOCOL)?, &[PROTOCOL])?)
     }
 
+    /// A client of TCPLS that knows no session yet, and whose joins are resumptions.
+    pub fn tcpls_client_with_resumed_joins(&self) -> Outcome<RustlsClient> {
+        Ok(self.tcpls_client()?.with_resumed_joins(Arc::new(ClientSessionMemoryCache::new(TICKETS))))
+    }
+
     /// A server of TCPLS.
     pub fn tcpls_server(&self) -> Outcome<RustlsServer> {
         Ok(RustlsServer::new(self.server(PROTOCOL)?, &[PROTOCOL])?)
@@ -81,6 +102,17 @@ impl Tls {
 /// The server name that clients use.
 pub fn server_name() -> ServerName<'static> {
     ServerName::try_from("localhost").expect("a valid name")
+}
+
+/// A public key for a key exchange.
+pub fn key_share() -> Outcome<Vec<u8>> {
+    Ok(library::kx_group::X25519.start()?.pub_key().to_vec())
+}
+
+/// What the server of a handshake does with the client's public key.
+pub fn exchange_keys(with: &[u8]) -> Outcome {
+    black_box(library::kx_group::X25519.start_and_complete(with)?);
+    Ok(())
 }
 
 /// The same cipher suite and key exchange for all.

@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use tcpls_core::connection::Claim;
-use tcpls_core::crypto::rustls::RustlsServer;
+use tcpls_core::crypto::rustls::{RustlsClient, RustlsServer};
 use tcpls_core::{
-    Config, Connection, ConnectionId, Endpoint, EndpointConfig, Event, Incoming, NewSession, Seed, Side, State, Time,
+    Config, Connection, ConnectionId, Endpoint, EndpointConfig, Event, Incoming, Join, NewSession, Seed, Side, State,
+    Time,
 };
 
 use crate::Outcome;
@@ -65,9 +66,18 @@ impl Stopwatch {
 impl Pair {
     /// A session with one TCP connection, and the time that its handshake took at the server.
     pub fn handshake(tls: &Tls, config: &Arc<Config>) -> Outcome<(Self, Duration)> {
-        let (server_tls, mut watch) = (tls.tcpls_server()?, Stopwatch::default());
+        Self::handshake_between(&tls.tcpls_client()?, &tls.tcpls_server()?, config)
+    }
+
+    /// The same between these two.
+    pub fn handshake_between(
+        client: &RustlsClient,
+        server: &RustlsServer,
+        config: &Arc<Config>,
+    ) -> Outcome<(Self, Duration)> {
+        let mut watch = Stopwatch::default();
         let now = Time::from_millis(1000);
-        let client_tls = tls.tcpls_client()?.handshake(server_name())?;
+        let client_tls = client.handshake(server_name())?;
         let mut client = Connection::client(now, config.clone(), client_tls, Seed([1; 32]));
         let mut endpoint = Endpoint::new(EndpointConfig::default(), [2; 32], Seed([3; 32]));
         let (mut out, mut pipe) = (Vec::new(), Pipe::new(ConnectionId::FIRST));
@@ -77,7 +87,7 @@ impl Pair {
         let server = watch.time(|| {
             let incoming = endpoint.handle_accepted(now);
             match endpoint.handle_bytes(now, incoming, &mut pipe.up) {
-                Some(Incoming::New(session)) => new_server(now, config, &server_tls, session),
+                Some(Incoming::New(session)) => new_server(now, config, server, session),
                 _ => Err("no new session".into()),
             }
         })?;
@@ -102,6 +112,11 @@ impl Pair {
 
     /// One more TCP connection; the time that it took at the server.
     pub fn join(&mut self) -> Outcome<(ConnectionId, Duration)> {
+        self.join_as(|_| true)
+    }
+
+    /// The same, and an error if the join is not as expected.
+    pub fn join_as(&mut self, is_expected: impl Fn(&Join) -> bool) -> Outcome<(ConnectionId, Duration)> {
         let mut watch = Stopwatch::default();
         let now = self.tick();
         let tcp = self.client.open_tcp(now)?;
@@ -113,6 +128,9 @@ impl Pair {
             let Some(Incoming::Join(join)) = self.endpoint.handle_bytes(now, incoming, &mut pipe.up) else {
                 return Err("not a join");
             };
+            if !is_expected(&join) {
+                return Err("a join in another form");
+            }
             Ok(self.server.handle_join(now, join))
         })?;
         for _ in 0..MAX_TURNS {

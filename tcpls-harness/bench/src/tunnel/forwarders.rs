@@ -17,10 +17,11 @@ use tcpls_harness::proxy::{
     serve_forward, session_config,
 };
 use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional_with_sizes};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
+use super::listen::listen;
 use super::{Way, programs};
 use crate::Outcome;
 use crate::cores::pin;
@@ -29,8 +30,6 @@ use crate::tls::{PROTOCOL, Tls, server_name};
 
 /// Streams that a session may have open: as many as the commands allow.
 const MAX_STREAMS: u32 = 2048;
-/// Connections that wait to be accepted.
-const BACKLOG: u32 = 4096;
 /// Buffers of tokio's copy, and larger ones.
 const BUFFER: usize = 8 * 1024;
 const TUNED_BUFFER: usize = 64 * 1024;
@@ -114,15 +113,6 @@ fn start<F: Future<Output = Outcome> + Send + 'static>(
         Ok(address) => Ok((end, address)),
         Err(_) => Err(end.join().map_err(|_| "an end panicked")?.err().unwrap_or_else(|| "an end ended".into())),
     }
-}
-
-/// Listens on a free port of the loopback interface.
-pub(super) fn listen(address_is: &Sender<SocketAddr>) -> Outcome<TcpListener> {
-    let socket = TcpSocket::new_v4()?;
-    socket.bind((Ipv4Addr::LOCALHOST, 0).into())?;
-    let listener = socket.listen(BACKLOG)?;
-    address_is.send(listener.local_addr()?)?;
-    Ok(listener)
 }
 
 /// Accepts connections, each with TCP_NODELAY, and gives each to a task.

@@ -8,6 +8,7 @@
 //! | `programs` | the programs at both ends of a forwarded connection |
 
 mod forwarders;
+mod listen;
 mod programs;
 
 use std::net::SocketAddr;

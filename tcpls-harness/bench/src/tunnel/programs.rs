@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::SIZE;
-use super::forwarders::listen;
+use super::listen::listen;
 use crate::Outcome;
 use crate::loopback::DATA;
 use crate::many::resident;
