@@ -22,7 +22,7 @@ const MARK: u8 = 0x80;
 ///
 /// Servers that share one, such as those of a farm, resume each other's sessions and accept early data with them. A copy of
 /// a client's first flight is then rejected by all of them, as long as [`take`](Self::take) is atomic. Sessions contain
-/// the keys of their tickets: who reads the store can read the early data that is sent with them.
+/// the keys of their tickets: a thief of the store can decrypt the early data that is sent with them.
 ///
 /// The methods run within the handshake, on the thread that calls [`Connection::handle_bytes`], and block it. A store
 /// that is reached over a network must bound the time of an answer, and answer `None` after it: the handshake goes on as a
