@@ -22,7 +22,6 @@ pub(super) enum Tickets {
 /// Stands between the records of a ClientHello and OpenSSL.
 pub(super) struct Gate {
     tickets: Tickets,
-    takes_early_data: bool,
     terms: Arc<[u8]>,
     /// The ClientHello, until all of it is there.
     hello: Vec<u8>,
@@ -40,7 +39,7 @@ impl Gate {
     /// A gate where there is something to decide.
     pub(super) fn new(tickets: &Tickets, takes_early_data: bool) -> Option<Self> {
         let is_needed = takes_early_data || matches!(tickets, Tickets::Shared(_));
-        let gate = || Self { tickets: tickets.clone(), takes_early_data, terms: Arc::default(), hello: Vec::new() };
+        let gate = || Self { tickets: tickets.clone(), terms: Arc::default(), hello: Vec::new() };
         is_needed.then(gate)
     }
 
@@ -61,15 +60,14 @@ impl Gate {
         Verdict::Complete { records: core::mem::take(&mut self.hello), offers_early_data, is_allowed }
     }
 
-    /// Whether early data is accepted. A store is asked once for each handshake: for the first ticket, with which early data is
-    /// sent (RFC 8446, 4.2.10).
+    /// Whether OpenSSL is asked for early data, which it takes only if the server has opted in. A store is asked once for each
+    /// handshake, for the first ticket: early data is sent with that one (RFC 8446, 4.2.10).
     fn allows(&self, hello: &ClientHello, notes: &Notes) -> bool {
-        let Some(ticket) = &hello.ticket else { return self.takes_early_data };
-        let is_under_terms = match &self.tickets {
+        let Some(ticket) = &hello.ticket else { return true };
+        match &self.tickets {
             Tickets::Own(issued) => issued.allows(ticket, &self.terms),
             Tickets::Shared(store) => notes.passage.take(&**store, ticket.0, &self.terms),
-        };
-        is_under_terms && self.takes_early_data
+        }
     }
 
     /// Notes the ticket in a New Session Ticket, before it is sent.

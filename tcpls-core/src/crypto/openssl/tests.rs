@@ -344,6 +344,21 @@ fn server_answers_as_many_extensions_as_each_hello_has() {
 }
 
 #[test]
+fn client_that_agrees_by_alpn_has_every_frame_although_it_sends_tcpls_alone() {
+    let mut connector = connector();
+    connector.set_alpn_protos(b"\x08tcpls+h3").unwrap();
+    connector.add_custom_ext(CODES[0], BOTH, |_, _, _| Ok(Some(*b"")), |_, _, _, _| Ok(())).unwrap();
+    let tls = connector.build().configure().unwrap().into_ssl(NAME).unwrap();
+    let (mut client, mut server) = (Driver::client(tls, ClientSide::default()).unwrap(), server(0));
+    feed(&mut *server, &written(&mut client));
+    assert_eq!((server.tcpls(), server.is_draft_only()), (Some(true), false));
+    feed(&mut client, &written(&mut *server));
+    feed(&mut *server, &written(&mut client));
+    let agreed = server.finish().unwrap();
+    assert_eq!((agreed.tcpls, agreed.draft_only), (true, false));
+}
+
+#[test]
 fn an_extension_that_is_not_empty_ends_the_handshake() {
     let mut server = server(0);
     let error = server.handle_record(&mut written(&mut foreign("X25519", b"1", [&[true], &[true]]).0)).unwrap_err();

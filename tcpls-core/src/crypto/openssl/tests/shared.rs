@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use openssl::ssl::SslVerifyMode;
 
+use super::verify::{Certificate, KNOWN};
 use super::*;
 use crate::crypto::EarlyData;
 
@@ -281,6 +282,24 @@ fn a_resumed_client_is_the_one_whose_certificate_the_other_server_has_verified()
             client.schedule.handle_new_session_ticket(&ticket[4..]).unwrap();
         }
         assert_eq!(server.finish().unwrap().peer_certificates, [CERTIFICATE]);
+    }
+}
+
+#[test]
+fn a_session_with_a_long_certificate_is_not_stored() {
+    for (others, stored) in [(1, 2), (600, 1)] {
+        let mut farm = Farm::with_ticket();
+        let mut connector = connector();
+        Certificate { others, ..KNOWN }.present(&mut connector);
+        farm.client = OpensslClient::new(connector, &[b"h3"]).unwrap();
+        let trusting = |acceptor: &mut SslAcceptorBuilder| {
+            acceptor.set_verify_callback(SslVerifyMode::PEER | SslVerifyMode::FAIL_IF_NO_PEER_CERT, |_, _| true);
+        };
+        let mut server = start(&farm.configured(trusting), b"terms");
+        let Answered { flight, .. } = answered_with(farm.client(), &mut *server, 0);
+        feed(&mut *server, &flight);
+        assert!(server.is_complete());
+        assert_eq!(farm.store.sessions().len(), stored, "a certificate with {others} more names");
     }
 }
 

@@ -19,17 +19,20 @@ const DAY: i64 = 24 * 3600;
 const FAR: i64 = 47_482 * DAY;
 
 /// A certificate that says it is self-signed.
-struct Certificate {
-    serial: u32,
-    subject: &'static str,
-    host: &'static str,
-    key: u8,
-    signed_by: u8,
-    not_after: i64,
+pub(super) struct Certificate {
+    pub(super) serial: u32,
+    pub(super) subject: &'static str,
+    pub(super) host: &'static str,
+    /// How many other names there are.
+    pub(super) others: u32,
+    pub(super) key: u8,
+    pub(super) signed_by: u8,
+    pub(super) not_after: i64,
 }
 
 /// What clients trust.
-const KNOWN: Certificate = Certificate { serial: 1, subject: "own", host: NAME, key: 7, signed_by: 7, not_after: FAR };
+pub(super) const KNOWN: Certificate =
+    Certificate { serial: 1, subject: "own", host: NAME, others: 0, key: 7, signed_by: 7, not_after: FAR };
 /// The same name and key in another certificate.
 const RENEWED: Certificate = Certificate { serial: 2, not_after: FAR + DAY, ..KNOWN };
 
@@ -50,13 +53,16 @@ impl Certificate {
         made.set_not_before(&Asn1Time::from_unix(0).unwrap()).unwrap();
         made.set_not_after(&Asn1Time::from_unix(self.not_after).unwrap()).unwrap();
         made.set_pubkey(&key(self.key)).unwrap();
-        let host = SubjectAlternativeName::new().dns(self.host).build(&made.x509v3_context(None, None)).unwrap();
-        made.append_extension(host).unwrap();
+        let mut names = SubjectAlternativeName::new();
+        names.dns(self.host);
+        (0..self.others).for_each(|number| _ = names.dns(&format!("{number}.a-name-of-some-length.test")));
+        let names = names.build(&made.x509v3_context(None, None)).unwrap();
+        made.append_extension(names).unwrap();
         made.sign(&key(self.signed_by), MessageDigest::null()).unwrap();
         made.build()
     }
 
-    fn present(&self, context: &mut SslContextBuilder) {
+    pub(super) fn present(&self, context: &mut SslContextBuilder) {
         context.set_certificate(&self.make()).unwrap();
         context.set_private_key(&key(self.key)).unwrap();
     }
