@@ -35,6 +35,10 @@ pub struct FarmArgs {
     /// The same for all clients together. Default: 8192,2000
     #[arg(long, value_name = "BURST,PER_SECOND", requires = "server_id")]
     pub hand_over_rate: Option<HandOverRate>,
+    /// Joins that this server passes on at the same time, 1 to 1000000, each with 2 sockets and 104 KiB. Beyond that, one of
+    /// the client that has most of them is reset. Default: 4096
+    #[arg(long, value_name = "N", requires = "server_id", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub max_hand_overs: Option<u32>,
 }
 
 impl FarmArgs {
@@ -47,6 +51,7 @@ impl FarmArgs {
         for (rate, chosen) in rates {
             *rate = chosen.map_or(*rate, |HandOverRate(chosen)| chosen);
         }
+        options.max_hand_overs = self.max_hand_overs.map_or(options.max_hand_overs, |most| most as usize);
         options.token_secrets = self.secrets()?;
         options.farm = self.farm()?;
         Ok(())
@@ -222,23 +227,30 @@ mod tests {
     }
 
     #[test]
-    fn rates_of_hand_overs_are_those_of_the_options_and_else_the_defaults_in_the_help() {
-        let of = |options: &ServerOptions| (options.client_hand_over_rate, options.hand_over_rate);
+    fn limits_of_hand_overs_are_those_of_the_options_and_else_the_defaults_in_the_help() {
+        let of =
+            |options: &ServerOptions| (options.client_hand_over_rate, options.hand_over_rate, options.max_hand_overs);
         let rate = |text: &str| text.parse::<HandOverRate>().map(|HandOverRate(rate)| rate);
         let mut options = default_options();
         Line::try_parse_from(["serve"]).unwrap().args.apply(&mut options).unwrap();
-        assert_eq!(of(&options), (rate("1024,128").unwrap(), rate("8192,2000").unwrap()));
+        assert_eq!(of(&options), (rate("1024,128").unwrap(), rate("8192,2000").unwrap(), 4096));
         let place = ["serve", "--token-secret", "file", "--server-id", "2", "--peer", "2=10.0.0.2:1"];
-        let line = [&place[..], &["--client-hand-over-rate", "10,5", "--hand-over-rate", "30,1000"]].concat();
+        let limits = ["--client-hand-over-rate", "10,5", "--hand-over-rate", "30,1000", "--max-hand-overs", "7"];
+        let line = [&place[..], &limits].concat();
         let args = FarmArgs { token_secret: None, ..Line::try_parse_from(line).unwrap().args };
         args.apply(&mut options).unwrap();
         let millis = Duration::from_millis;
-        assert_eq!(of(&options), (RateLimit::new(10, millis(200)), RateLimit::new(30, millis(1))));
+        assert_eq!(of(&options), (RateLimit::new(10, millis(200)), RateLimit::new(30, millis(1)), 7));
         for wrong in ["", "1", "1,", ",1", "0,1", "1,0", "-1,1", "1,1,1", "1000001,1", "1,1000001", "1 ,1"] {
             assert!(rate(wrong).is_err(), "{wrong}");
         }
         for alone in ["--client-hand-over-rate", "--hand-over-rate"] {
             assert!(Line::try_parse_from(["serve", alone, "1,1"]).is_err(), "{alone} is for farms");
+        }
+        assert!(Line::try_parse_from(["serve", "--max-hand-overs", "1"]).is_err(), "it is for farms");
+        for (most, is_valid) in [("0", false), ("1", true), ("1000000", true), ("1000001", false)] {
+            let line = [&place[..], &["--max-hand-overs", most]].concat();
+            assert_eq!(Line::try_parse_from(line).is_ok(), is_valid, "{most}");
         }
     }
 }

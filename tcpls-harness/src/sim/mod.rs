@@ -59,11 +59,12 @@
 //! | `report`, `trace` | the outcome of a run, and a record of what happened |
 //! | `swarm` | random scenarios, and the reduction of one that fails |
 //! | `real_sockets` | the same scenario over real sockets |
-//! | `event_queue`, `rng` | events in order of time, randomness |
+//! | `event_queue`, `deadlines`, `rng` | events in order of time, the deadlines of many, randomness |
 //!
 //! A test reads the imports: each topic uses those that its data comes from, and no two use each other.
 
 mod applications;
+mod deadlines;
 mod event_queue;
 mod hosts;
 mod network;

@@ -36,6 +36,9 @@ pub struct Report {
     /// Joins that one server of a farm passed on to another.
     #[serde(skip_serializing_if = "is_zero")]
     pub hand_overs: usize,
+    /// How often an end of a session had its turn: the work of the run.
+    #[serde(skip)]
+    pub turns: u64,
     /// TCP connections that middleboxes ended, and why.
     pub killed: Vec<String>,
     /// Goals that were not reached.
@@ -158,6 +161,7 @@ pub(crate) struct RunResult<'a> {
     pub(crate) established: bool,
     pub(crate) evicted: usize,
     pub(crate) hand_overs: usize,
+    pub(crate) turns: u64,
     pub(crate) meter: Meter,
     pub(crate) trace: String,
     pub(crate) wrong: Vec<String>,
@@ -167,7 +171,7 @@ pub(crate) struct RunResult<'a> {
 
 impl Report {
     pub(crate) fn new(scenario: &Scenario, result: RunResult<'_>) -> Self {
-        let RunResult { seed, now, sessions, established, evicted, hand_overs, .. } = result;
+        let RunResult { seed, now, sessions, established, evicted, hand_overs, turns, .. } = result;
         let RunResult { meter, trace, wrong, killed, metrics, .. } = result;
         let session = |(transfers, ends)| SessionReport::new(&scenario.goals, transfers, ends);
         let sessions: Vec<SessionReport> = sessions.into_iter().map(session).collect();
@@ -182,7 +186,7 @@ impl Report {
             missed.push(format!("{hand_overs} joins were passed on"));
         }
         let (title, ended) = (scenario.title.clone(), seconds(now));
-        Self { title, seed, ended, sessions, trace, wrong, evicted, hand_overs, killed, missed, metrics, meter }
+        Self { title, seed, ended, sessions, trace, wrong, evicted, hand_overs, turns, killed, missed, metrics, meter }
     }
 
     /// Returns the values that applications recorded under this name, in order of time.

@@ -369,3 +369,21 @@ async fn real_sockets_deliver_the_simulated_data_under_tcp_faults() {
     }
     agree(&text).await;
 }
+
+#[test]
+fn work_of_a_farm_grows_with_its_clients_and_joins_reach_other_servers_by_chance() {
+    let farm = |clients, servers| {
+        let mut scenario = scenario("farm-crowd");
+        (scenario.clients, scenario.farm.servers, scenario.goals.hand_overs) = (clients, servers, None);
+        let report = run(&scenario, 1, RunOptions::default());
+        assert!(report.is_good(), "{:?} {:?}", report.wrong, report.missed);
+        let joins: usize = report.sessions.iter().map(|session| session.tcp[0].len() - 1).sum();
+        assert_eq!(joins, 2 * clients);
+        (report.hand_overs as f64 / joins as f64, report.turns / clients as u64)
+    };
+    let (few, many) = (farm(20, 4), farm(80, 4));
+    assert!((0.65..0.85).contains(&many.0), "three of four joins are passed on: {}", many.0);
+    assert!(farm(20, 1000).0 > 0.97);
+    let (few, many) = (few.1, many.1);
+    assert!(many <= few + few / 10, "turns for a client: {few} of 20 clients, {many} of 80");
+}

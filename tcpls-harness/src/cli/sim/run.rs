@@ -29,7 +29,7 @@ pub struct Args {
     /// Kind of TCP, instead of the one in the file
     #[arg(long, value_enum)]
     transport: Option<TransportArg>,
-    /// Number of clients, instead of the one in the file; at most 1000, or 100 with packets
+    /// Number of clients, instead of the one in the file; at most 100000, or 100 with packets
     #[arg(long, value_name = "N")]
     clients: Option<usize>,
     /// Number of servers behind a load balancer, instead of the one in the file; at most 1000
@@ -58,6 +58,9 @@ pub struct Args {
     #[arg(long)]
     json: bool,
 }
+
+/// The sessions of more clients are summed up; `--json` has each.
+const MOST_PRINTED: usize = 100;
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 enum TransportArg {
@@ -171,7 +174,12 @@ fn verdict(report: &Report) -> String {
 fn print(report: &Report) -> Outcome {
     let mut out = String::new();
     writeln!(out, "{} (seed {}): {:.3} s, trace {}", report.title, report.seed, report.ended, report.trace)?;
-    for (number, session) in report.sessions.iter().enumerate() {
+    if report.sessions.len() > MOST_PRINTED {
+        let good = report.sessions.iter().filter(|session| session.missed.is_empty()).count();
+        writeln!(out, "  {good} of {} sessions reached their goals", report.sessions.len())?;
+    }
+    let printed = report.sessions.iter().filter(|_| report.sessions.len() <= MOST_PRINTED);
+    for (number, session) in printed.enumerate() {
         if report.sessions.len() > 1 {
             writeln!(out, "  -- client {}", number + 1)?;
         }

@@ -75,7 +75,6 @@ pub(crate) struct Driver {
     advertised: BTreeMap<usize, AddressId>,
     /// The counters before the session closed, which clears them.
     stats_before_close: Option<Stats>,
-    out: Vec<u8>,
     accepting: bool,
     /// The handles of the session's application, if it has one beside the scenario's transfers.
     pub(crate) handles: Option<Handles>,
@@ -116,7 +115,6 @@ impl Driver {
             unanswered: 0,
             advertised: BTreeMap::new(),
             stats_before_close: None,
-            out: Vec::new(),
             accepting: false,
             handles: None,
             observed: VecDeque::new(),
@@ -299,6 +297,7 @@ impl Driver {
     /// Acts as long as there is anything to do at this moment.
     pub(crate) fn run(&mut self, env: &mut Env) {
         env.trace.set_place(self.place);
+        env.turns += 1;
         for _ in 0..MAX_TURNS {
             if !self.turn(env) {
                 if matches!(self.conn.state(), State::Closing | State::Closed) {
@@ -314,8 +313,10 @@ impl Driver {
         let read = self.read(env);
         self.check_time(env);
         self.poll_events(env);
-        let served =
-            self.serves.is_some_and(|client| env.transfers[client].run(env.now, &mut self.conn, &mut env.trace));
+        let transfers = self.serves.map(|client| &mut env.transfers[client]);
+        let delivered = transfers.map_or(0, |transfers| transfers.run(env.now, &mut self.conn, &mut env.trace));
+        env.delivered += delivered;
+        let served = delivered > 0;
         let written = self.write(env);
         self.poll_events(env);
         read || served || written
@@ -424,9 +425,10 @@ impl Driver {
     fn close_socket(&mut self, env: &mut Env, tcp: ConnectionId) {
         let Some(at) = self.sockets.iter().position(|socket| socket.tcp == tcp) else { return };
         let socket = self.sockets.remove(at);
-        self.out.clear();
-        while self.conn.poll_transmit(env.now, tcp, MAX_BATCH, &mut self.out) > 0 {}
-        env.write(self.conn.side(), socket.id, &self.out);
+        let mut out = env.take_buffer();
+        while self.conn.poll_transmit(env.now, tcp, MAX_BATCH, &mut out) > 0 {}
+        env.write(self.conn.side(), socket.id, &out);
+        env.buffer = out;
         env.net.close(env.now, self.conn.side(), socket.id);
     }
 
@@ -448,20 +450,22 @@ impl Driver {
                 self.conn.handle_full(env.now, socket.tcp);
             }
         }
+        let mut out = env.take_buffer();
         for index in with_room {
             let socket = &mut self.sockets[index];
-            self.out.clear();
+            out.clear();
             let batch = socket.pace.batch();
-            let len = self.oracle.transmit(&mut self.conn, env.now, socket.tcp, batch, &mut self.out);
+            let len = self.oracle.transmit(&mut self.conn, env.now, socket.tcp, batch, &mut out);
             if len == 0 {
                 continue;
             }
             progress = true;
-            env.write(side, socket.id, &self.out);
+            env.write(side, socket.id, &out);
             if socket.pace.wrote(env.now, len, std::mem::take(&mut socket.was_full)) {
                 env.net.set_unsent_limit(side, socket.id, socket.pace.batch());
             }
         }
+        env.buffer = out;
         progress
     }
 }

@@ -21,6 +21,12 @@ pub(crate) struct Env {
     pub(crate) net: Box<dyn Network>,
     /// The applications of each client's session.
     pub(crate) transfers: Vec<Transfers>,
+    /// Bytes that applications have read, in all sessions.
+    pub(crate) delivered: u64,
+    /// Of all ends of sessions, for what they write: each of its own would be most of the memory of a large run.
+    pub(crate) buffer: Vec<u8>,
+    /// How often an end of a session had its turn.
+    pub(crate) turns: u64,
     pub(crate) trace: Trace,
     /// Bytes that arrived on each path since they were last counted.
     pub(crate) carried: Vec<u64>,
@@ -86,6 +92,13 @@ impl Env {
         self.net.write(self.now, side, socket, bytes);
     }
 
+    /// The empty buffer, to be put back.
+    pub(crate) fn take_buffer(&mut self) -> Vec<u8> {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        buffer.clear();
+        buffer
+    }
+
     /// A client begins a handshake on this socket.
     pub(crate) fn begin_copy(&mut self, socket: SocketId) {
         self.copy.iter_mut().for_each(|copy| *copy = (Some(socket), Vec::new()));
@@ -113,10 +126,5 @@ impl Env {
     /// An application's handles of a session that begins.
     pub(crate) fn handles(&self) -> Option<Handles> {
         self.runtime.clone().map(Handles::new)
-    }
-
-    /// Bytes that applications have read, in all sessions.
-    pub(crate) fn delivered(&self) -> u64 {
-        self.transfers.iter().map(|transfers| transfers.delivered).sum()
     }
 }

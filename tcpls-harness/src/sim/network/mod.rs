@@ -13,6 +13,7 @@ mod middleboxes;
 pub(crate) mod packets;
 pub(crate) mod pipes;
 
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use bytes::BytesMut;
@@ -46,6 +47,22 @@ pub(crate) enum Opening {
     Failed,
 }
 
+/// For whom something changed, at one end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Ready {
+    /// Perhaps for any socket.
+    Any,
+    /// For these, and for no others.
+    Sockets(BTreeSet<SocketId>),
+}
+
+impl Ready {
+    /// Whether nothing changed for anyone.
+    pub(crate) fn is_empty(&self) -> bool {
+        matches!(self, Self::Sockets(sockets) if sockets.is_empty())
+    }
+}
+
 /// TCP between the client and the server, on numbered paths. No call waits; after any of them [`Network::take_ready`] says
 /// who has something to look at.
 pub(crate) trait Network {
@@ -53,8 +70,8 @@ pub(crate) trait Network {
     fn next(&self) -> Option<Time>;
     /// What is due happens.
     fn advance(&mut self, now: Time);
-    /// Whether something changed for this end since it was asked last.
-    fn take_ready(&mut self, side: Side) -> bool;
+    /// For which sockets something changed at this end since it was asked last.
+    fn take_ready(&mut self, side: Side) -> Ready;
 
     /// The client opens a TCP connection.
     fn connect(&mut self, now: Time, path: usize) -> SocketId;

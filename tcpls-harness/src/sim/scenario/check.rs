@@ -7,8 +7,8 @@ use super::{Action, ActionKind, Bottleneck, Crypto, End, Fault, FaultKind, Middl
 use crate::dial::Group;
 use crate::trace::variant;
 
-/// A run takes time with the square of them.
-const MAX_CLIENTS: usize = 1000;
+/// Each takes 160 KiB of memory.
+const MAX_CLIENTS: usize = 100_000;
 /// Packets have a limited number of ports.
 const MAX_CLIENTS_OF_PACKETS: usize = 100;
 

@@ -26,8 +26,6 @@ pub(crate) struct Transfers {
     knows_drain: [bool; 2],
     /// What is wrong with what was delivered.
     pub(crate) wrong: Vec<String>,
-    /// Bytes that applications have read.
-    pub(crate) delivered: u64,
 }
 
 /// One stream.
@@ -278,7 +276,6 @@ impl Transfers {
             drained: [None; 2],
             knows_drain: [false; 2],
             wrong: Vec::new(),
-            delivered: 0,
         }
     }
 
@@ -378,8 +375,8 @@ impl Transfers {
         self.list.get(number)?.stream
     }
 
-    /// `side`'s applications do what they can; whether they have read anything.
-    pub(crate) fn run(&mut self, now: Time, conn: &mut Connection, trace: &mut Trace) -> bool {
+    /// `side`'s applications do what they can; how many bytes they have read.
+    pub(crate) fn run(&mut self, now: Time, conn: &mut Connection, trace: &mut Trace) -> u64 {
         let side = conn.side();
         self.open(now, conn, trace);
         let mut read = 0;
@@ -398,8 +395,7 @@ impl Transfers {
                 self.wrong.push(format!("transfer {} is refused in a session that is not drained", transfer.number));
             }
         }
-        self.delivered += read;
-        read > 0
+        read
     }
 
     fn open(&mut self, now: Time, conn: &mut Connection, trace: &mut Trace) {

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::{MAX_STEPS, World};
+use super::{MAX_STEPS, Who, World};
 use crate::dial::MakeDialPolicy;
 use crate::sim::applications::Applications;
 use crate::sim::applications::handles::Handles;
@@ -49,7 +49,7 @@ impl World {
                 self.take_order(&fault, over);
             }
             if had_turns {
-                self.act(true);
+                self.act(Who::All);
             }
         }
         self.complaints.extend(applications.executor.take_failures());

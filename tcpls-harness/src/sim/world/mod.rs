@@ -4,21 +4,24 @@
 //! | file | subject |
 //! | --- | --- |
 //! | `mod` | the loop and the timeline |
+//! | `turns` | whose turn it is, and what became of whom |
 //! | `applications` | the turns of users' applications, and what else users add to a run |
 //! | `actions` | actions of a scenario |
 //! | `quiescence`, `final_checks` | checks after a quiet time and at the end |
 //! | `inspect` | what a simulation that is taken step by step shows |
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::rc::Rc;
 use std::time::Duration;
 
 use tcpls_core::testing::{Ledger, Recordings};
-use tcpls_core::{ErrorCode, Side, State, Time};
+use tcpls_core::{ErrorCode, Side, Time};
 
 use self::actions::perform;
 use self::final_checks::{drains_late, final_checks};
 use self::quiescence::Quiescence;
+use self::turns::Turns;
 use crate::sim::applications::Applications;
 use crate::sim::event_queue::EventQueue;
 use crate::sim::hosts::account::SocketOwners;
@@ -43,6 +46,7 @@ mod applications;
 mod final_checks;
 mod inspect;
 mod quiescence;
+mod turns;
 
 pub(crate) use self::applications::Extensions;
 
@@ -76,6 +80,7 @@ pub(crate) struct World {
     has_begun: bool,
     env: Env,
     clients: Vec<Client>,
+    turns: Turns,
     attackers: Vec<Attacker>,
     server: Server,
     applications: Option<Applications>,
@@ -105,6 +110,14 @@ enum Step {
     Transfer(usize),
     /// The run may not end before.
     Wait,
+}
+
+/// Whose turn it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Who<'a> {
+    All,
+    /// These clients, all for whom the network has something, and all whose deadline has come.
+    Ready(&'a [usize]),
 }
 
 /// Runs a scenario with a seed.
@@ -151,6 +164,9 @@ impl World {
             transfers: vec![Transfers::new(&scenario.transfer); scenario.clients],
             trace,
             carried: vec![0; scenario.path.len()],
+            delivered: 0,
+            buffer: Vec::new(),
+            turns: 0,
             owners: SocketOwners::new(),
             copy: scenario.flood.iter().any(|flood| flood.kind == FloodKind::Replay).then(Default::default),
             runtime: applications.as_ref().map(Applications::runtime),
@@ -162,6 +178,7 @@ impl World {
             has_begun: false,
             env,
             clients: (0..scenario.clients).map(new_client).collect(),
+            turns: Turns::new(scenario.clients),
             attackers: (0..scenario.flood.len()).map(attacker).collect(),
             server: Server::new(
                 &scenario,
@@ -192,7 +209,7 @@ impl World {
     /// Takes the next step before this time, if the run has not ended; returns whether there was one.
     pub(crate) fn advance(&mut self, until: Time) -> bool {
         if !std::mem::replace(&mut self.has_begun, true) {
-            self.act(true);
+            self.act(Who::All);
         }
         if self.has_ended() {
             return false;
@@ -211,20 +228,11 @@ impl World {
 
     /// When something happens.
     fn next(&self) -> Option<Time> {
-        let clients = self.clients.iter().zip(&self.env.transfers);
-        let clients = clients
-            .filter(|_| !self.is_suspended)
-            .filter_map(|(client, transfers)| client.next(transfers.next(Side::Client)));
+        let clients = self.turns.next().filter(|_| !self.is_suspended).into_iter();
         let attackers = self.attackers.iter().filter_map(Attacker::next);
         let applications = self.applications.as_ref().and_then(|applications| applications.executor.next());
         let clients = clients.chain(applications);
-        clients.chain(attackers).chain(self.env.net.next()).chain(self.timeline.next()).chain(self.server_next()).min()
-    }
-
-    fn server_next(&self) -> Option<Time> {
-        // Without a session, as after a restart, a server's applications wait for nothing.
-        let next = |client: usize| self.env.transfers[client].next(Side::Server);
-        self.server.next(self.server.served().filter_map(next).min())
+        clients.chain(attackers).chain(self.env.net.next()).chain(self.timeline.next()).chain(self.server.next()).min()
     }
 
     fn step(&mut self) {
@@ -240,19 +248,25 @@ impl World {
             self.env.trace.note(self.env.now, &Note::Killed { why: &why });
             self.killed.push(why);
         }
-        self.act(disturbed);
+        let acted = self.act(if disturbed { Who::All } else { Who::Ready(&[]) });
         if self.applications.is_some() {
             self.run_applications();
-        } else if self.close_what_is_over() {
-            self.act(true);
+            return self.note_all();
+        }
+        let closing = self.close_what_is_over(acted);
+        if !closing.is_empty() {
+            self.act(Who::Ready(&closing));
         }
     }
 
-    /// Clients whose applications have nothing left to do close their sessions; whether any did.
-    fn close_what_is_over(&mut self) -> bool {
-        let mut any = false;
-        for client in 0..self.clients.len() {
-            if self.closing[client].is_some() || self.upcoming > 0 || !self.env.transfers[client].is_over() {
+    /// Of these clients, those whose applications have nothing left to do close their sessions; which did.
+    fn close_what_is_over(&mut self, clients: BTreeSet<usize>) -> Vec<usize> {
+        let mut closing = Vec::new();
+        if self.upcoming > 0 {
+            return closing;
+        }
+        for client in clients {
+            if self.closing[client].is_some() || !self.env.transfers[client].is_over() {
                 continue;
             }
             // A session that is drained ends by itself.
@@ -262,7 +276,8 @@ impl World {
             let quiescence = Quiescence::of(self.env.now, self.ends(client));
             self.complaints.extend(quiescence.lacks_tokens(self.ends(client)));
             self.complaints.extend(quiescence.owes_answers(self.ends(client)));
-            (self.closing[client], any) = (Some(quiescence), true);
+            self.closing[client] = Some(quiescence);
+            closing.push(client);
             for side in [Side::Client, Side::Server] {
                 self.driver(side, client).into_iter().for_each(Driver::keep_stats);
             }
@@ -270,33 +285,36 @@ impl World {
                 driver.conn.close(self.env.now, ErrorCode(0), b"");
             }
         }
-        any
+        closing
     }
 
-    /// All ends do what they can, if they have reason to.
-    fn act(&mut self, all: bool) {
-        let (now, before) = (self.env.now, self.env.delivered());
-        let is_due = |next: Option<Time>| next.is_some_and(|at| at <= now);
+    /// All ends that have reason to do what they can; the clients whose sessions did anything.
+    fn act(&mut self, who: Who<'_>) -> BTreeSet<usize> {
+        let (now, before, all) = (self.env.now, self.env.delivered, who == Who::All);
         let ready = self.env.net.take_ready(Side::Client);
-        for (number, client) in self.clients.iter_mut().enumerate().filter(|_| !self.is_suspended) {
-            if all || ready || is_due(client.next(self.env.transfers[number].next(Side::Client))) {
-                client.run(&mut self.env);
-            }
+        let mut acted = self.clients_to_run(&who, &ready);
+        for number in acted.iter().copied().filter(|_| !self.is_suspended) {
+            self.clients[number].run(&mut self.env);
+            self.turns.has_run(number);
         }
+        let is_due = |next: Option<Time>| next.is_some_and(|at| at <= now);
         for attacker in &mut self.attackers {
-            if all || ready || is_due(attacker.next()) {
+            if all || !ready.is_empty() || is_due(attacker.next()) {
                 attacker.run(&mut self.env);
             }
         }
-        if all | self.env.net.take_ready(Side::Server) || is_due(self.server_next()) {
-            for (number, client) in self.clients.iter().enumerate() {
-                self.server.serve(number, client.first);
+        let ready = self.env.net.take_ready(Side::Server);
+        if all || !ready.is_empty() || is_due(self.server.next()) {
+            for number in self.turns.take_run() {
+                self.server.serve(number, self.clients[number].first);
             }
-            self.server.run(&mut self.env);
+            acted.append(&mut self.server.run(&mut self.env, all, &ready));
         }
-        self.meter.count(now, self.env.delivered() - before, &self.env.carried);
+        acted.iter().for_each(|client| self.note(*client));
+        self.meter.count(now, self.env.delivered - before, &self.env.carried);
         self.env.carried.fill(0);
         self.env.trace.write();
+        acted
     }
 
     fn driver(&mut self, side: Side, client: usize) -> Option<&mut Driver> {
@@ -396,34 +414,6 @@ impl World {
         self.env.trace.note(now, &Note::Action { action: action.kind, path, error });
     }
 
-    /// Whether there is nothing left to see: both ends of each session are closed, or never came to be.
-    fn is_over(&self) -> bool {
-        if self.applications.as_ref().is_some_and(|applications| !applications.are_over()) {
-            return false;
-        }
-        let closed = |driver: &Driver| driver.conn.state() == State::Closed;
-        (0..self.clients.len()).all(|number| {
-            let client = &self.clients[number];
-            client.driver.as_ref().map_or(client.failed, closed)
-                && self.server.driver(number).is_none_or(closed)
-                && !self.has_rest(number)
-        })
-    }
-
-    /// Whether slow readers have not read all that arrived before their session, which was drained, closed.
-    fn has_rest(&self, client: usize) -> bool {
-        let transfers = &self.env.transfers[client];
-        transfers.is_drained()
-            && self.ends(client).into_iter().flatten().any(|end| transfers.next(end.side()).is_some())
-    }
-
-    fn is_right(&self) -> bool {
-        self.complaints.is_empty()
-            && self.server.complaints.is_empty()
-            && self.env.transfers.iter().all(|transfers| transfers.wrong.is_empty())
-            && self.all_ends().all(|(_, driver)| driver.oracle.complaints().is_empty())
-    }
-
     /// What can be said of the whole run only at its end.
     fn final_checks(&self) -> Vec<String> {
         let mut wrong = Vec::new();
@@ -479,6 +469,7 @@ impl World {
             established: self.server.has_established(),
             evicted: self.server.evicted,
             hand_overs: self.server.hand_overs(),
+            turns: self.env.turns,
             meter,
             trace,
             wrong,

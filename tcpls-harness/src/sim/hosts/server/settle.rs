@@ -59,15 +59,20 @@ impl Server {
             self.evicted += 1;
             return true;
         }
-        if let Some(at) = self.unidentified.iter().position(|(pending, _)| pending.holder == holder) {
-            let (pending, incoming) = self.unidentified.remove(at);
+        let pending = self.unidentified.iter().find(|(_, (pending, _))| pending.holder == holder);
+        let claim = self.claims.iter().find(|(_, (pending, ..))| pending.holder == holder);
+        let (pending, claim) = (pending.map(|(number, _)| *number), claim.map(|(number, _)| *number));
+        if let Some((pending, incoming)) = pending.and_then(|number| self.unidentified.remove(&number)) {
+            self.index.sockets.remove(&pending.socket);
             self.farm.endpoint(pending.server).handle_end(incoming);
             match eviction.resource {
                 Resource::Pending | Resource::Memory => refuse(env, &pending, &Endpoint::refuse_crowded()),
                 _ => env.net.reset(env.now, SIDE, pending.socket),
             }
-        } else if let Some(at) = self.claims.iter().position(|(pending, ..)| pending.holder == holder) {
-            let (pending, claim, session) = self.claims.remove(at);
+        } else if let Some((number, (pending, claim, session))) =
+            claim.and_then(|claim| self.claims.remove_entry(&claim))
+        {
+            self.index.remove_claim(pending.socket, number, session);
             self.sessions[session].driver.conn.handle_claim_end(claim);
             env.net.reset(env.now, SIDE, pending.socket);
         }
@@ -86,11 +91,11 @@ impl Server {
             Resource::Descriptors => 1,
             other => u64::from(other == of),
         };
-        let unidentified = self.unidentified.iter().filter_map(|(pending, _)| {
+        let unidentified = self.unidentified.values().filter_map(|(pending, _)| {
             let held = one(Resource::Pending, PENDING_MEMORY);
             Some(Holder { id: pending.holder?, client: pending.client, held, delivered: 0 })
         });
-        let claims = self.claims.iter().filter_map(|(pending, ..)| {
+        let claims = self.claims.values().filter_map(|(pending, ..)| {
             let held = one(Resource::Claims, CLAIM_MEMORY + pending.input.len() as u64);
             Some(Holder { id: pending.holder?, client: pending.client, held, delivered: 0 })
         });

@@ -8,7 +8,7 @@ mod stack;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 
 use bytes::BytesMut;
@@ -21,7 +21,7 @@ use self::link::Link;
 use self::observer::{Segment, TcpObserver};
 use self::stack::Stack;
 use super::link_model::LinkModel;
-use super::{DOWN, Network, Opening, SocketId, UP, addresses};
+use super::{DOWN, Network, Opening, Ready, SocketId, UP, addresses};
 use crate::net::TcpOption;
 use crate::sim::event_queue::EventQueue;
 use crate::sim::rng::{Purpose, SimRng};
@@ -271,8 +271,9 @@ impl Network for Packets {
         }
     }
 
-    fn take_ready(&mut self, side: Side) -> bool {
-        std::mem::take(&mut self.ready[index(side)])
+    fn take_ready(&mut self, side: Side) -> Ready {
+        let has_changed = std::mem::take(&mut self.ready[index(side)]);
+        if has_changed { Ready::Any } else { Ready::Sockets(BTreeSet::new()) }
     }
 
     fn connect(&mut self, now: Time, path: usize) -> SocketId {

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use tcpls_core::{TcpEnd, Time};
 
+use super::super::SocketId;
 use super::super::middleboxes::Middleboxes;
 use super::{PipeEvent, Pipes};
 
@@ -25,13 +26,19 @@ impl Pipes {
     pub(super) fn deliver(&mut self, now: Time, pipe: u64, way: usize, bytes: &[u8], last: bool) {
         let Some(entry) = self.pipes.get_mut(&pipe) else { return };
         if entry.middleboxes.is_empty() {
-            self.ready[1 - way] |= entry.flows[way].deliver(bytes, entry.closed[1 - way]);
+            if entry.flows[way].deliver(bytes, entry.closed[1 - way]) {
+                self.ready[1 - way].insert(SocketId(pipe));
+            }
             return;
         }
         // With nothing new, it is the release that was entered before.
         let before = entry.middleboxes.next(way).filter(|_| !bytes.is_empty());
         match entry.middleboxes.pass(now, way, bytes.into(), last, &mut self.rng) {
-            Ok(out) => self.ready[1 - way] |= entry.flows[way].deliver(&out, entry.closed[1 - way]),
+            Ok(out) => {
+                if entry.flows[way].deliver(&out, entry.closed[1 - way]) {
+                    self.ready[1 - way].insert(SocketId(pipe));
+                }
+            }
             Err(why) => {
                 self.killed.push(format!("TCP connection {pipe} on path {}: {why}", entry.path));
                 entry.middleboxes = Middleboxes::default();
@@ -53,7 +60,7 @@ impl Pipes {
             entry.flows[1 - way].hang_up();
         }
         entry.flows[way].end.get_or_insert(how);
-        self.ready[1 - way] = true;
+        self.ready[1 - way].insert(SocketId(pipe));
         self.forget_if_over(pipe);
     }
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tcpls_core::{TcpEnd, Time};
 
-use super::super::Opening;
 use super::super::faults::{self, Direct, Paths};
+use super::super::{Opening, SocketId};
 use super::{DOWN, PipeEvent, Pipes, UP};
 use crate::sim::scenario::{Fault, FaultKind};
 
@@ -116,12 +116,12 @@ impl Pipes {
             flow.hang_up();
             if hear[1 - way] {
                 flow.end.get_or_insert(how);
-                self.ready[1 - way] = true;
+                self.ready[1 - way].insert(SocketId(pipe));
             }
         }
         if entry.opening == Opening::Waiting {
             entry.opening = Opening::Failed;
-            self.ready[UP] = true;
+            self.ready[UP].insert(SocketId(pipe));
         }
     }
 }

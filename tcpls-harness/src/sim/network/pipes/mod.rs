@@ -9,7 +9,7 @@ mod link;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -19,7 +19,7 @@ use tcpls_core::{OptionOutcome, Side, TcpEnd, Time};
 use self::flow::{Fin, Flow};
 use self::link::{Link, Piece};
 use super::middleboxes::Middleboxes;
-use super::{DOWN, Network, Opening, SocketId, UP};
+use super::{DOWN, Network, Opening, Ready, SocketId, UP};
 use crate::net::TcpOption;
 use crate::sim::event_queue::EventQueue;
 use crate::sim::rng::{Purpose, SimRng};
@@ -38,7 +38,8 @@ pub(crate) struct Pipes {
     pipes: BTreeMap<u64, Pipe>,
     opened: u64,
     backlog: VecDeque<(SocketId, usize)>,
-    ready: [bool; 2],
+    /// The sockets for which something changed, at each end.
+    ready: [BTreeSet<SocketId>; 2],
     rng: SimRng,
     /// The effects of middleboxes on TCP connections.
     killed: Vec<String>,
@@ -130,7 +131,7 @@ impl Pipes {
             pipes: BTreeMap::new(),
             opened: 0,
             backlog: VecDeque::new(),
-            ready: [false; 2],
+            ready: [BTreeSet::new(), BTreeSet::new()],
             rng: SimRng::new(seed, Purpose::Network),
             killed: Vec::new(),
         }
@@ -151,7 +152,7 @@ impl Pipes {
                 if let Some(entry) = self.pipes.get_mut(&pipe).filter(|entry| entry.opening == Opening::Waiting) {
                     entry.opening = opening;
                     entry.heard[UP] = now;
-                    self.ready[UP] = true;
+                    self.ready[UP].insert(SocketId(pipe));
                     self.kick(now, pipe, UP);
                 }
             }
@@ -187,7 +188,7 @@ impl Pipes {
             entry.heard[DOWN] = now;
             let rtt = path.links[UP].delay + path.links[DOWN].delay;
             entry.flows.iter_mut().for_each(|flow| flow.measure(rtt));
-            self.ready[DOWN] = true;
+            self.ready[DOWN].insert(SocketId(pipe));
         }
         let link = &path.links[DOWN];
         if !link.dark && !entry.flows[DOWN].clogged {
@@ -257,7 +258,9 @@ impl Pipes {
                     flow.waiting = true;
                     link.waiting.push_back(pipe);
                 }
-                self.ready[way] |= flow.became_writable();
+                if flow.became_writable() {
+                    self.ready[way].insert(SocketId(pipe));
+                }
             }
         }
     }
@@ -317,8 +320,8 @@ impl Network for Pipes {
         }
     }
 
-    fn take_ready(&mut self, side: Side) -> bool {
-        std::mem::take(&mut self.ready[index(side)])
+    fn take_ready(&mut self, side: Side) -> Ready {
+        Ready::Sockets(std::mem::take(&mut self.ready[index(side)]))
     }
 
     fn connect(&mut self, now: Time, path: usize) -> SocketId {
