@@ -102,23 +102,34 @@ pub struct Kept {
     recordings: Option<Recordings>,
     replays: bool,
     path: Option<PathBuf>,
+    /// The file is written whatever happens.
+    is_wanted: bool,
 }
 
 impl Kept {
     /// With the environment variable `TCPLS_REPLAY`, sessions are recorded and replayed. With `TCPLS_RECORDING`, the
-    /// recording of what panics, or replays otherwise, becomes the file that it names.
+    /// recording of what panics, or replays otherwise, becomes the file that it names; with `TCPLS_RECORDING_ALWAYS` that of
+    /// what passes, too.
     pub fn new() -> Self {
-        let (replays, path) = (env::var_os("TCPLS_REPLAY").is_some(), Self::path());
-        Self { recordings: (replays || path.is_some()).then(Recordings::redacted), replays, path }
+        let mut kept = Self::from_environment();
+        kept.recordings = (kept.replays || kept.path.is_some()).then(Recordings::redacted);
+        kept
     }
 
     /// Does the same, and replays without a variable.
     pub fn replaying() -> Self {
-        Self { recordings: Some(Recordings::redacted()), replays: true, path: Self::path() }
+        let mut kept = Self::from_environment();
+        (kept.recordings, kept.replays) = (Some(Recordings::redacted()), true);
+        kept
     }
 
-    fn path() -> Option<PathBuf> {
-        env::var_os("TCPLS_RECORDING").map(PathBuf::from)
+    fn from_environment() -> Self {
+        Self {
+            recordings: None,
+            replays: env::var_os("TCPLS_REPLAY").is_some(),
+            path: env::var_os("TCPLS_RECORDING").map(PathBuf::from),
+            is_wanted: env::var_os("TCPLS_RECORDING_ALWAYS").is_some(),
+        }
     }
 
     /// Returns the file in memory; `None` if nothing is recorded.
@@ -150,6 +161,9 @@ impl Drop for Kept {
             self.write(recordings);
             panic!("{difference}");
         }
+        if self.is_wanted {
+            self.write(recordings);
+        }
     }
 }
 
@@ -173,7 +187,12 @@ mod tests {
     #[test]
     fn recording_of_a_test_that_panics_is_written_and_replays_up_to_there() {
         let path = env::temp_dir().join(format!("tcpls-kept-{}.tcplsrec", std::process::id()));
-        let kept = || Kept { recordings: Some(Recordings::redacted()), replays: true, path: Some(path.clone()) };
+        let kept = || Kept {
+            recordings: Some(Recordings::redacted()),
+            replays: true,
+            path: Some(path.clone()),
+            is_wanted: false,
+        };
         let transfer = |kept: &Kept| {
             let mut pair = Setup { tls: None, recordings: kept.recordings.clone(), ..Setup::default() }.start();
             pair.drive();

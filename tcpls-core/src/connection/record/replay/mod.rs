@@ -206,7 +206,7 @@ impl<'a> Replay<'a> {
         self.now = call.now().unwrap_or(self.now);
         let replayed = self.player.play(&recorded)?;
         if replayed != entry {
-            return Err(self.difference(number, &recorded, &replayed).into());
+            return Err(self.difference(number, (entry, &recorded), &replayed).into());
         }
         self.clock = clock;
         let offers_much = match recorded.first() {
@@ -230,10 +230,11 @@ impl<'a> Replay<'a> {
         self.block.bytes().map(Some)
     }
 
-    fn difference(&self, entry: u64, recorded: &[Item], replayed: &[u8]) -> Box<Difference> {
+    fn difference(&self, number: u64, (entry, recorded): (&[u8], &[Item]), replayed: &[u8]) -> Box<Difference> {
         // What was replayed was written by this program; a time in it may differ.
         let mut from = Reader { get: Get::new(replayed), clock: self.clock };
         let mut again = core::iter::from_fn(|| if from.get.is_empty() { None } else { Item::get(&mut from).ok() });
+        let replayed_bytes = replayed;
         let (mut recorded, mut before) = (recorded.iter(), VecDeque::new());
         let mut call = None;
         // One after the other: the text of an item can be much longer than the item.
@@ -247,9 +248,19 @@ impl<'a> Replay<'a> {
                 before.pop_front();
             }
         };
+        let (recorded, replayed) = match (recorded, replayed) {
+            (None, None) => (hidden(entry, replayed_bytes), hidden(replayed_bytes, entry)),
+            texts => texts,
+        };
         let call = call.or_else(|| recorded.clone()).unwrap_or_default();
-        Box::new(Difference { entry, now: self.now, call, before: before.into(), recorded, replayed })
+        Box::new(Difference { entry: number, now: self.now, call, before: before.into(), recorded, replayed })
     }
+}
+
+/// The first byte in which an entry differs from another, for fields that the text of an item leaves out, as a configuration.
+fn hidden(entry: &[u8], other: &[u8]) -> Option<String> {
+    let at = entry.iter().zip(other).take_while(|(one, other)| one == other).count();
+    entry.get(at).map(|byte| format!("{byte:#04x} as byte {at} of the entry, in a field that is not shown"))
 }
 
 /// Why a step fails.
