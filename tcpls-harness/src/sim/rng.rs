@@ -32,6 +32,7 @@ pub(crate) enum Purpose {
     Farms,
     Options,
     ResumedJoins,
+    Settings,
 }
 
 /// A stream of random numbers that follow from the seed of a run.

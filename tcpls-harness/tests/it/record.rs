@@ -12,6 +12,7 @@ use tcpls_core::record::replay::{Recording, Replay};
 use tcpls_core::wire::ids::{ConnectionId, ErrorCode};
 use tcpls_harness::dial::Keep;
 use tcpls_harness::net::{ClientOptions, Listener, Record, RecordOptions, ServerOptions, Session};
+use tcpls_harness::sim::scenario::Settings;
 use tcpls_harness::sim::swarm::{Mode, generate, record, replayed_swarm};
 use tcpls_harness::trace::ring::{Ring, RingOptions};
 use tcpls_harness::view::Page;
@@ -197,4 +198,55 @@ fn a_recorded_scenario_has_a_session_for_each_end() {
     let file = record(&generate(1, Mode::Liveness), 1);
     let recording = Recording::read(&file).unwrap();
     assert!(recording.sessions().len() >= 2);
+}
+
+/// Calls that no host of the simulator makes. Tests of the core make them, and replay them with `TCPLS_REPLAY`.
+const NOT_SIMULATED: &[&str] = &["SetClass", "SetKeepAlive", "SetPlainIdleTimeout", "Writable", "Write"];
+/// Seeds that make all others. If the scenarios have changed, more are tried, which takes longer.
+const SEEDS: [u64; 11] = [0, 1, 3, 5, 7, 8, 11, 15, 18, 29, 141];
+
+/// The calls in the table of the format.
+fn documented_calls() -> BTreeSet<String> {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/recordings.md")).unwrap();
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| 0x")?.split_once(" | "));
+    let calls = rows.filter(|(code, _)| u8::from_str_radix(code, 16).unwrap() < 0x40);
+    calls.map(|(_, rest)| rest.split(" | ").next().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn replayed_random_scenarios_make_every_call_but_those_without_a_simulation() {
+    let mut missing = documented_calls();
+    assert!(missing.len() > 40);
+    for name in NOT_SIMULATED {
+        assert!(missing.remove(*name), "{name} is no call");
+    }
+    for seed in SEEDS.into_iter().chain(30..400) {
+        let file = record(&generate(seed, Mode::Safety), seed);
+        for session in Recording::read(&file).unwrap().sessions() {
+            let mut replay = Replay::new(session);
+            while let Some(step) = replay.step().unwrap() {
+                let call = step.call();
+                let name = call.split([' ', '(', '{']).next().unwrap();
+                assert!(!NOT_SIMULATED.contains(&name), "{name} is simulated");
+                missing.remove(name);
+            }
+        }
+        if missing.is_empty() {
+            return;
+        }
+    }
+    panic!("no scenario makes {missing:?}");
+}
+
+#[test]
+fn random_scenarios_use_every_setting_of_an_end() {
+    let settings = format!("{:?}", Settings::default()).replace('_', "-");
+    let (_, fields) = settings.split_once('{').unwrap();
+    let mut unused: BTreeSet<&str> = fields.split(", ").map(|field| field.split(':').next().unwrap().trim()).collect();
+    assert!(unused.len() > 15);
+    for seed in 0..1000 {
+        let scenario = generate(seed, Mode::Safety).print();
+        unused.retain(|name| !scenario.contains(&format!("\n{name} = ")));
+    }
+    assert!(unused.is_empty(), "{unused:?}");
 }

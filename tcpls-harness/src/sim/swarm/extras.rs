@@ -30,7 +30,22 @@ pub(super) fn add_extras(scenario: &mut Scenario, seed: u64, mode: Mode) {
     add_lanes(scenario, &mut SimRng::new(seed, Purpose::Lanes));
     add_group(scenario, &mut SimRng::new(seed, Purpose::Groups));
     add_farm(scenario, &mut SimRng::new(seed, Purpose::Farms));
+    add_settings(scenario, &mut SimRng::new(seed, Purpose::Settings), mode);
     scenario.resumed_joins = SimRng::new(seed, Purpose::ResumedJoins).one_in(2);
+}
+
+/// Sometimes an end acknowledges more or fewer records at once, or a server has clients join at advertised addresses alone,
+/// of which there may be none.
+fn add_settings(scenario: &mut Scenario, rng: &mut SimRng, mode: Mode) {
+    for settings in [&mut scenario.client, &mut scenario.server] {
+        if rng.one_in(RARITY) {
+            let order = rng.between(1, 10);
+            settings.ack_every_records = Some(rng.between(1, 1 << order) as u32);
+        }
+    }
+    if rng.one_in(2 * RARITY) && mode == Mode::Safety {
+        scenario.server.joins_at_advertised_only = Some(true);
+    }
 }
 
 /// Sometimes clients have a ticket and send early data, of the transfers that begin at once. The server may reject it, and
