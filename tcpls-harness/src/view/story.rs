@@ -42,8 +42,9 @@ pub(super) struct Moment {
 /// Tells the story of a trace.
 #[derive(Debug, Default)]
 pub(super) struct Story {
-    /// Ends that have dialed a path, and its number.
-    dialed: HashSet<(usize, u64)>,
+    /// Hosts whose sessions have used a path, and its number. At its start, a client may try paths that it then leaves to another
+    /// attempt.
+    used: HashSet<(Option<String>, u64)>,
 }
 
 impl Story {
@@ -72,8 +73,13 @@ impl Story {
             "killed" => (Mood::Trouble, format!("A middlebox ends a TCP connection: {}.", text(&line.why))),
             "connect" => {
                 let path = line.path.as_ref().and_then(Path::number)?;
-                let is_again = !self.dialed.insert((number, path)) && end.host.as_deref() != Some("attacker");
+                let is_again = self.used.contains(&(end.host.clone(), path)) && end.host.as_deref() != Some("attacker");
                 return is_again.then(|| (Mood::Recovery, format!("{who} dials {} again.", path_name(tables, path))));
+            }
+            "attached" => {
+                let path = end.tcps.get(&line.tcp?)?.path?;
+                self.used.insert((end.host.clone(), path));
+                return None;
             }
             "joined" if line.tcp != Some(0) && is_told => {
                 (Mood::Recovery, format!("{tcp} joins the session, without a TLS handshake of its own."))
@@ -91,7 +97,10 @@ impl Story {
             "resumed" => (Mood::Recovery, format!("{tcp} answers {} again.", lower(&who))),
             "requeued" => {
                 let again = format!("{who} sends {} again on other TCP connections", bytes?);
-                (Mood::Recovery, format!("{again}, which {} did not deliver for certain (reinjection).", lower(&tcp)))
+                (
+                    Mood::Recovery,
+                    format!("{again}, because it is unknown whether {} delivered it (reinjection).", lower(&tcp)),
+                )
             }
             "lost" => (Mood::Trouble, format!("{who} loses {}: {}.", lower(&tcp), text(&line.fault))),
             "early-rejected" => {
@@ -245,11 +254,14 @@ mod tests {
         let story = told(&[
             r#"{"t":0,"at":"network","what":"path","path":0,"name":"wifi"}"#,
             r#"{"t":0,"at":"client","what":"connect","socket":0,"path":0}"#,
+            r#"{"t":0,"at":"client","what":"connect","socket":2,"path":1}"#,
             r#"{"t":1,"at":"client","session":0,"what":"attached","socket":0,"tcp":0}"#,
+            r#"{"t":1,"at":"client","what":"connect","socket":3,"path":1}"#,
             r#"{"t":2,"at":"network","what":"fault","fault":"black-hole","path":"wifi","over":false}"#,
             r#"{"t":3,"at":"client","session":0,"what":"stalled","tcp":0,"owed_since":1,"in_flight":2048}"#,
             r#"{"t":3,"at":"client","session":0,"what":"hedged","tcp":0,"bytes":1024}"#,
             r#"{"t":3,"at":"client","session":0,"what":"hedged","tcp":0,"bytes":0}"#,
+            r#"{"t":3,"at":"client","session":0,"what":"requeued","tcp":0,"bytes":2048}"#,
             r#"{"t":4,"at":"client","session":0,"what":"lost","tcp":0,"fault":"reset"}"#,
             r#"{"t":5,"at":"client","what":"connect","socket":1,"path":0}"#,
             r#"{"t":6,"at":"client","session":0,"what":"joined","tcp":1}"#,
@@ -261,6 +273,7 @@ mod tests {
                 "Path wifi goes dark: nothing gets through, and neither end is notified.",
                 "TCP connection 0 (path wifi) is stalled, the client notices: no answer in time, with 2.0 KiB not acknowledged.",
                 "The client sends 1.0 KiB again on other TCP connections, in case TCP connection 0 (path wifi) has lost it (hedging).",
+                "The client sends 2.0 KiB again on other TCP connections, because it is unknown whether TCP connection 0 (path wifi) delivered it (reinjection).",
                 "The client loses TCP connection 0 (path wifi): reset.",
                 "The client dials path wifi again.",
                 "TCP connection 1 joins the session, without a TLS handshake of its own.",

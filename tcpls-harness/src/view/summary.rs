@@ -196,7 +196,7 @@ fn failures(session: &Ends<'_>) -> Vec<String> {
     };
     let again = session.ends.iter().map(again).fold(0, u64::saturating_add);
     if again > 0 {
-        let why = "because it was uncertain whether they had arrived";
+        let why = "because it was uncertain whether it had arrived";
         sentences.push(format!("{} went out again on other TCP connections, {why}.", size(again)));
     }
     sentences
@@ -311,7 +311,7 @@ mod tests {
             "The client received 4.0 KiB from the server in 2.00 s: 16.4 kbit/s on average. \
              It went over 2 TCP connections: 25 % over number 0 and 75 % over number 1. \
              TCP connection 0 was lost at 1.000 s: reset. \
-             1.0 KiB went out again on other TCP connections, because it was uncertain whether they had arrived. \
+             1.0 KiB went out again on other TCP connections, because it was uncertain whether it had arrived. \
              All data of the stream arrived; the longest wait for new data was 2.00 s, at 0.000 s. \
              The session ended at 3.000 s: closed by the client (no error)."
         );

@@ -300,6 +300,25 @@ mod shown {
         assert_eq!(browser.complaints, [] as [String; 0]);
     }
 
+    #[test]
+    fn chart_on_a_phone_is_sharp_and_no_larger_than_its_browser_draws() {
+        let Some(mut browser) = Browser::start("view-phone") else { return };
+        let directory = Directory::new("view-phone-pages");
+        let file = directory.path().join("page.html");
+        std::fs::write(&file, written(&Page::of_trace(many_lanes(60).as_bytes()).unwrap())).unwrap();
+        let size = serde_json::json!({ "width": 400, "height": 900, "deviceScaleFactor": 3, "mobile": true });
+        browser.call("Emulation.setDeviceMetricsOverride", size);
+        browser.open(&file, "theme=light");
+        let number = |browser: &mut Browser, what: &str| browser.value(what).as_f64().unwrap();
+        assert!(number(&mut browser, "document.getElementById('chart').offsetHeight") > 6000.0);
+        let canvas = "(({ width, height, clientWidth }) => [width * height, width / clientWidth])(document.getElementById('canvas'))";
+        let canvas = browser.value(canvas);
+        assert!(canvas[0].as_f64().unwrap() <= 16e6 && (canvas[1].as_f64().unwrap() - 3.0).abs() < 0.05, "{canvas}");
+        // Nothing is wider than the screen.
+        assert_eq!(number(&mut browser, "document.documentElement.scrollWidth"), 400.0);
+        assert_eq!(browser.complaints, [] as [String; 0]);
+    }
+
     /// With `UPDATE_DOCS=1` the picture is made anew. Fonts differ, so it is compared as one sees it from afar.
     #[test]
     fn picture_of_the_docs_looks_like_the_page() {

@@ -6,6 +6,8 @@ let GUTTER = 148, RIGHT = 82;
 const MOST_HEIGHT = 8000;
 /** The same in pixels of the canvas, of which a screen may have several for each of the chart. */
 const MOST_PIXELS = 32000;
+/** The most pixels of a canvas altogether: some phones leave larger ones blank. */
+const MOST_AREA = 16e6;
 /** The width of a chart on paper, which its place there scales a little. */
 const PAPER_WIDTH = 760;
 const FONT = "12px system-ui, sans-serif", SMALL_FONT = "11px system-ui, sans-serif";
@@ -104,7 +106,8 @@ class Chart {
   }
   /** Whether the canvas shows only a part of the height. */
   get isTall() {
-    return this.height > MOST_HEIGHT;
+    const pixels = this.width * this.height * (window.devicePixelRatio || 1) ** 2;
+    return this.height > MOST_HEIGHT || pixels > MOST_AREA;
   }
   /** The place in the chart of a place in the canvas. */
   inChart(y) {
@@ -125,7 +128,8 @@ class Chart {
     box.classList.toggle("tall", isTall);
     box.style.height = isTall ? `${this.height + 2}px` : "";
     this.offset = isTall ? Math.round(Math.min(this.height - shown, Math.max(0, -box.getBoundingClientRect().top))) : 0;
-    this.ratio = Math.min(Math.max(this.isOnPaper ? 2 : 1, window.devicePixelRatio || 1), MOST_PIXELS / shown);
+    const wanted = Math.max(this.isOnPaper ? 2 : 1, window.devicePixelRatio || 1);
+    this.ratio = Math.min(wanted, MOST_PIXELS / shown, Math.sqrt(MOST_AREA / (this.width * shown)));
     const [width, height] = [Math.round(this.width * this.ratio), Math.round(shown * this.ratio)];
     if (canvas.width !== width || canvas.height !== height) [canvas.width, canvas.height] = [width, height];
     canvas.style.height = `${shown}px`;

@@ -12,7 +12,7 @@ class TcpRow {
     const path = lane.path === null ? null : `path ${pathName(lane.path)}`;
     const role = [lane.backup ? "backup" : null, lane.lane ? "lane, no bulk data" : null].filter(Boolean).join(", ");
     const sums = [`↑ ${size(lane.records[SENT].total)}`, `↓ ${size(lane.records[RECEIVED].total)}`];
-    const lines = [path, role || null, ...(chart.isNarrow ? sums : [sums.join("  ")])];
+    const lines = [path, role || null, ...sums];
     chart.frame(context, this, `TCP ${lane.id}`, lines.filter(Boolean));
     context.fillStyle = theme.tcp(lane.id);
     context.fillRect(0, this.top + 1, 5, this.height - 1);
