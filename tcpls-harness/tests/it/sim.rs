@@ -387,3 +387,25 @@ fn work_of_a_farm_grows_with_its_clients_and_joins_reach_other_servers_by_chance
     let (few, many) = (few.1, many.1);
     assert!(many <= few + few / 10, "turns for a client: {few} of 20 clients, {many} of 80");
 }
+
+#[test]
+fn requests_for_options_beyond_those_at_once_wait_and_are_all_answered() {
+    let text =
+        "title = 't'\ncrypto = 'null'\nkeep = 'nothing'\nat-least = '20s'\npath = [{ name = 'a', delay = '5ms' }]
+        transfer = [{ send = '1kB', receive = '1kB' }]";
+    let action =
+        |at: &str, kind: &str| format!("[[action]]\nat = '{at}'\nby = 'client'\nkind = '{kind}'\npath = 'a'\n");
+    let joins: String = (1..=7).map(|second| action(&format!("{second}s"), "join")).collect();
+    let scenario = Scenario::parse(&format!("{text}\n{joins}{}", action("8s", "ask-options"))).unwrap();
+    let lines = Lines::default();
+    let options = RunOptions { trace: Some(Box::new(lines.clone())), ..RunOptions::default() };
+    let report = run(&scenario, 1, options);
+    assert!(report.is_good(), "{:?} {:?}", report.wrong, report.missed);
+    let received = |frame: &str| {
+        let is_one = |line: &&str| line.contains("\"record-received\"");
+        lines.text().lines().filter(is_one).map(|line| line.matches(frame).count()).sum::<usize>()
+    };
+    assert_eq!(report.sessions[0].tcp[0].len(), 8);
+    assert_eq!(received("\"tcp-option-request\""), 24);
+    assert_eq!(received("\"tcp-option-answer\""), 24);
+}

@@ -69,8 +69,10 @@ pub(crate) struct Driver {
     pub(crate) closing_at: Option<Time>,
     /// How often the peer has asked for options.
     option_rate: Rate,
-    /// How many requests of this end's the peer has not answered.
+    /// How many requests of this end's have no answer yet, those that wait included.
     pub(crate) unanswered: usize,
+    /// Requests beyond those that the peer takes at once: they are sent when others are answered.
+    unasked: VecDeque<(ConnectionId, TcpOption)>,
     /// What this end has advertised, by path.
     advertised: BTreeMap<usize, AddressId>,
     /// The counters before the session closed, which clears them.
@@ -113,6 +115,7 @@ impl Driver {
             closing_at: None,
             option_rate: Rate::default(),
             unanswered: 0,
+            unasked: VecDeque::new(),
             advertised: BTreeMap::new(),
             stats_before_close: None,
             accepting: false,
@@ -194,16 +197,29 @@ impl Driver {
         self.disturbed = now;
         let reno = CongestionName::new("reno").map(TcpOption::CongestionControl).map_err(|error| error.to_string())?;
         for tcp in self.on_path(path).collect::<Vec<_>>() {
-            for option in [TcpOption::UserTimeout(ASKED_TIMEOUT), TcpOption::KeepAlive(None), reno.clone()] {
-                let (kind, value) = option.encode();
-                match self.conn.ask_tcp_option(tcp, kind, &value) {
-                    Ok(_) => self.unanswered += 1,
-                    Err(AskOptionError::TooMany) => {}
-                    Err(error) => return Err(error.to_string()),
+            let options = [TcpOption::UserTimeout(ASKED_TIMEOUT), TcpOption::KeepAlive(None), reno.clone()];
+            self.unanswered += options.len();
+            self.unasked.extend(options.map(|option| (tcp, option)));
+        }
+        self.ask_waiting()
+    }
+
+    /// Sends what waits, as far as the peer takes it; what can't be asked any more is dropped, with the first error.
+    fn ask_waiting(&mut self) -> Result<(), String> {
+        let mut outcome = Ok(());
+        while let Some((tcp, option)) = self.unasked.front() {
+            let (kind, value) = option.encode();
+            match self.conn.ask_tcp_option(*tcp, kind, &value) {
+                Ok(_) => {}
+                Err(AskOptionError::TooMany) => break,
+                Err(error) => {
+                    self.unanswered -= 1;
+                    outcome = outcome.and(Err(error.to_string()));
                 }
             }
+            self.unasked.pop_front();
         }
-        Ok(())
+        outcome
     }
 
     /// The peer asks for an option, or has answered.
@@ -213,7 +229,10 @@ impl Driver {
                 let outcome = self.set_option(env, *tcp, *kind, value);
                 request.iter().for_each(|request| self.conn.answer_tcp_option(*request, outcome));
             }
-            Event::TcpOptionAnswered { .. } => self.unanswered = self.unanswered.saturating_sub(1),
+            Event::TcpOptionAnswered { .. } => {
+                self.unanswered = self.unanswered.saturating_sub(1);
+                _ = self.ask_waiting(); // one whose TCP connection is lost by now has no answer
+            }
             _ => {}
         }
     }
