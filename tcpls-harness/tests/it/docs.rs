@@ -84,7 +84,7 @@ async fn plots_show_what_the_command_draws() {
 fn tables_in_the_pages_are_those_of_the_result_files() {
     let directory = root().join("docs/data");
     let mut shown = std::collections::BTreeSet::new();
-    for name in ["performance", "measurements"] {
+    for name in ["performance", "measurements", "bpf"] {
         let file = root().join("docs").join(name).with_extension("md");
         let page = std::fs::read_to_string(&file).unwrap();
         let (wanted, files) = tcpls_results::update_page(&page, &directory).unwrap();

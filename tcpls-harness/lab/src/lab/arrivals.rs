@@ -52,6 +52,13 @@ impl Arrivals {
         Some(came as f64 * 8e-6 / seconds)
     }
 
+    /// Goodput in each of the first `seconds` seconds from the first byte on, in Mbit/s.
+    pub(crate) fn each_second(&self, seconds: u32) -> Vec<f64> {
+        let came = |until: f64| self.0.iter().rev().find(|(time, _)| *time <= until).map_or(0, |(_, bytes)| *bytes);
+        let at = |second: u32| self.start() + f64::from(second);
+        (0..seconds).map(|second| (came(at(second + 1)) - came(at(second))) as f64 * 8e-6).collect()
+    }
+
     /// Goodput from `start` to the last byte, in Mbit/s; 0 if nothing arrived after it.
     pub(crate) fn mbit_after(&self, start: f64) -> f64 {
         let before = self.0.iter().rev().find(|(time, _)| *time <= start).map_or(0, |(_, bytes)| *bytes);
@@ -122,6 +129,13 @@ mod tests {
         assert_eq!(log.mbit_after(11.0), 16.0);
         assert_eq!(log.mbit_after(12.0), 0.0);
         assert_eq!(Arrivals::default().mbit_after(0.0), 0.0);
+    }
+
+    #[test]
+    fn goodput_of_each_second_is_that_of_what_came_in_it() {
+        let log = Arrivals::parse("10 1000000\n10.5 2000000\n11.2 2500000\n13 4000000\n13.5 9000000\n");
+        assert_eq!(log.each_second(3), [8.0, 4.0, 12.0]);
+        assert_eq!(Arrivals::default().each_second(2), [0.0, 0.0]);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use super::run::{Settings, run};
 use super::scenario::{self, Scenario};
 use super::scratch::{Scratch, find_tcpls};
 use super::summary::Summary;
-use super::{Outcome, calm, first_byte, inspect, latency, netns, peer, results, selftest, shares, sums};
+use super::{Outcome, calm, congestion, first_byte, inspect, latency, netns, peer, results, selftest, shares, sums};
 
 /// The exit code if the lab is not permitted to create namespaces or devices.
 const NOT_PERMITTED: u8 = 77;
@@ -48,6 +48,8 @@ enum Command {
     FirstByte(first_byte::Args),
     /// Measure the share of a bottleneck that a session takes with two interfaces behind it, beside one TCP connection
     Shares(shares::Args),
+    /// Measure a download under a congestion control that the client brings, beside others. Needs the feature bpf
+    Congestion(congestion::Args),
     /// Measure what thousands of hostile sessions cost a server with limits, and its honest clients. Needs no root
     Sums(sums::Args),
     /// Train a classifier to tell joins from TLS resumptions without keys, and judge unseen flows. Needs no root
@@ -134,7 +136,12 @@ pub(crate) fn main() -> ExitCode {
     let command = Cli::parse().command;
     let needs_paths = matches!(
         command,
-        Command::Run(_) | Command::Selftest | Command::Latency(_) | Command::FirstByte(_) | Command::Shares(_)
+        Command::Run(_)
+            | Command::Selftest
+            | Command::Latency(_)
+            | Command::FirstByte(_)
+            | Command::Shares(_)
+            | Command::Congestion(_)
     );
     if needs_paths && let Err(error) = permitted() {
         eprintln!("tcpls-lab: network namespaces or TUN devices are not permitted here: {error}");
@@ -151,6 +158,7 @@ pub(crate) fn main() -> ExitCode {
             Err(error) => Err(error.into()),
         },
         Command::Shares(args) => shares::run(&args, &own_command()),
+        Command::Congestion(args) => congestion::run(&args, own_command()),
         Command::Sums(args) => sums::run(&args),
         Command::Inspect(args) => inspect::run(&args, own_command()),
         Command::Hostile(args) => sums::run_hostile(&args),
@@ -224,8 +232,8 @@ fn own_command() -> String {
     while let Some(arg) = args.next() {
         match arg.as_str() {
             "--json" => {}
-            "--results" | "--out" | "--keep" => _ = args.next(),
-            other if ["--results=", "--out=", "--keep="].iter().any(|option| other.starts_with(option)) => {}
+            "--results" | "--out" | "--keep" | "--plot" => _ = args.next(),
+            other if ["--results=", "--out=", "--keep=", "--plot="].iter().any(|option| other.starts_with(option)) => {}
             _ => words.push(arg),
         }
     }

@@ -4,6 +4,7 @@
 mod arrivals;
 mod calm;
 mod command;
+mod congestion;
 mod first_byte;
 mod forge;
 mod goal;
