@@ -390,4 +390,27 @@ mod programs {
             assert!(soon(asks.join_all()).await.iter().all(Result::is_ok));
         }
     }
+
+    #[tokio::test]
+    async fn pieces_that_are_sent_again_need_no_place_among_the_requests_of_the_application() {
+        let brought = vec![7; 10_000];
+        let helper = Helper::at("/nonexistent".into());
+        let mut server = Server::with_policy(OptionPolicy::default().with(|policy| policy.programs = Some(helper)));
+        let (client, _peer) = server.pair(server.addresses[0]).await;
+        let second = client.add_tcp(server.addresses[1], None).await.unwrap();
+        let mut asks = JoinSet::new();
+        // Once some pieces are on their way.
+        let lose = async {
+            for _ in 0..300 {
+                let control = client.tcp(second);
+                asks.spawn(async move { control.ask_peer(TIMEOUT).await });
+            }
+            tokio::task::yield_now().await;
+            client.reset_tcp(FIRST);
+        };
+        let (arrived, ()) = soon(async { tokio::join!(client.bring_program(&brought), lose) }).await;
+        assert_eq!(arrived, Ok(Ok(ProgramId::of(&brought[64..]))));
+        let outcomes = soon(asks.join_all()).await;
+        assert!(outcomes.contains(&Err(AskOptionError::TooMany)), "there was no place left");
+    }
 }

@@ -323,14 +323,20 @@ impl State {
         }
     }
 
-    fn bring_piece(&mut self, piece: &[u8]) -> Result<oneshot::Receiver<OptionOutcome>, AskOptionError> {
+    /// A piece that is sent again had a place before, which it gets back although there may be none now: there are at most
+    /// [`MAX_UNANSWERED`].
+    fn bring_piece(
+        &mut self,
+        piece: &[u8],
+        is_repeated: bool,
+    ) -> Result<oneshot::Receiver<OptionOutcome>, AskOptionError> {
         if self.is_closed() {
             return Err(AskOptionError::Closed);
         }
         if !self.conn.takes_option_requests() {
             return Err(AskOptionError::NotSupported);
         }
-        if self.options.queue.is_full() {
+        if self.options.queue.is_full() && !is_repeated {
             return Err(AskOptionError::TooMany);
         }
         self.any_tcp().ok_or(AskOptionError::Unknown)?;
@@ -349,8 +355,9 @@ impl Session {
     ///
     /// Returns its ID for [`TcpOption::CongestionProgram`], or the first outcome that is not
     /// [`OptionOutcome::Applied`]. Only what the peer's helper accepts is used, and that is known once the peer is asked for
-    /// it. While one TCP connection lives, the loss of others does not matter. Not cancel safe: the peer then has a part,
-    /// which is of no use.
+    /// it. While one TCP connection lives, the loss of others does not matter: pieces whose requests were
+    /// [lost](OptionOutcome::Lost) with theirs are sent again, up to 120 times in all, and then the outcome is that. Not
+    /// cancel safe: the peer then has a part, which is of no use.
     ///
     /// # Errors
     /// See [`AskOptionError`]; [`AskOptionError::TooLong`] for more than 32 KiB, [`AskOptionError::TooMany`] if 256 requests
@@ -363,7 +370,7 @@ impl Session {
         let mut repeated = 0;
         while next.is_some() || !answers.is_empty() {
             if let Some(piece) = next.take_if(|_| answers.len() < MAX_UNANSWERED) {
-                match self.handle().with(|state| state.bring_piece(&piece)) {
+                match self.handle().with(|state| state.bring_piece(&piece, false)) {
                     Ok(answer) => {
                         answers.push_back((piece, answer));
                         next = rest.next();
@@ -379,7 +386,7 @@ impl Session {
                     // The peer had lost the TCP connection that the request named.
                     OptionOutcome::Lost if repeated < MAX_REPEATED => {
                         repeated += 1;
-                        let answer = self.handle().with(|state| state.bring_piece(&piece))?;
+                        let answer = self.handle().with(|state| state.bring_piece(&piece, true))?;
                         answers.push_back((piece, answer));
                     }
                     outcome => return Ok(Err(outcome)),
