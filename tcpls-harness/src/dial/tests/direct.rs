@@ -155,21 +155,33 @@ fn client_asks_at_the_balancer_once_when_the_servers_own_address_refuses() {
 
 #[test]
 fn clients_of_a_dead_server_do_not_all_ask_at_once() {
-    let asked = |seed: u8| {
-        let mut world = World::over(vec![path(0), path(1)], &[Good, Refusing], DialOptions::default());
-        world.advertised_only = true;
-        world.dialer = Dialer::new(world.now, &[path(0)], DialOptions::default(), &Seed([seed; 32]));
-        world.run(Duration::from_secs(1));
-        world.dialer.offer(world.now, path(1));
-        world.log.clear();
-        world.view.can_ask = true;
-        world.lose(FIRST, TcpFault::Reset);
-        world.run(Duration::from_secs(1));
-        first_dial(&world, 0).unwrap()
-    };
-    let all: Vec<_> = (1..=32).map(asked).collect();
-    let (first, last) = (all.iter().min().unwrap(), all.iter().max().unwrap());
-    assert!(*last - *first > Duration::from_millis(100), "{first:?} to {last:?}");
+    // The pauses between dials differ as well, but not where the round-trip time is known from before.
+    for has_joined in [false, true] {
+        let asked = |seed: u8| {
+            let own = if has_joined { Good } else { Refusing };
+            let mut world = World::over(vec![path(0), path(1)], &[Good, own], DialOptions::default());
+            world.advertised_only = true;
+            world.dialer = Dialer::new(world.now, &[path(0)], DialOptions::default(), &Seed([seed; 32]));
+            world.run(Duration::from_secs(1));
+            world.dialer.offer(world.now, path(1));
+            world.view.can_ask = true;
+            if has_joined {
+                world.dialer.add(world.now, path(1));
+                world.run(Duration::from_secs(1));
+                let joined = world.on_pair(1).unwrap();
+                world.set(1, Refusing);
+                world.lose(joined, TcpFault::Reset);
+            }
+            world.log.clear();
+            world.lose(FIRST, TcpFault::Reset);
+            let lost = world.now - Time::from_millis(1000);
+            world.run(Duration::from_secs(1));
+            *world.dials(0).first().unwrap() - lost
+        };
+        let all: Vec<_> = (1..=32).map(asked).collect();
+        let (first, last) = (all.iter().min().unwrap(), all.iter().max().unwrap());
+        assert!(*last - *first > Duration::from_millis(100), "{first:?} to {last:?}");
+    }
 }
 
 #[test]
