@@ -125,7 +125,6 @@ impl Shared {
                     }
                 }
             }
-            progress.done += 1;
             drop(progress);
             if job.is_last {
                 given_up.remove(&job.file);
@@ -134,6 +133,8 @@ impl Shared {
             let capacity = job.chunks.iter().map(Vec::capacity).sum();
             drop(job.chunks);
             self.pool.free(capacity);
+            // Who waits for a job finds its memory freed.
+            self.progress().done += 1;
             self.changed.notify_all();
         }
     }
