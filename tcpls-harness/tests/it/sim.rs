@@ -245,8 +245,8 @@ fn scenario_files_that_make_no_sense_are_refused_with_the_reason() {
     let head = "title = \"t\"\n[[path]]\nname = \"a\"\n";
     for (text, reason) in [
         ("title = \"t\"\npath = []\n", "needs a path"),
-        (&format!("clients = 0\n{head}"), "between 1 and 1000"),
-        (&format!("clients = 1001\n{head}"), "between 1 and 1000"),
+        (&format!("clients = 0\n{head}"), "between 1 and 100000"),
+        (&format!("clients = 100001\n{head}"), "between 1 and 100000"),
         (&format!("transport = \"packets\"\nclients = 101\n{head}"), "between 1 and 100"),
         (&format!("{head}speed = 3\n"), "unknown field"),
         (&format!("{head}[[path]]\nname = \"a\"\n"), "two paths"),
