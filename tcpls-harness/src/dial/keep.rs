@@ -229,7 +229,7 @@ impl Dialer {
         let zero_rtt = self.options.zero_rtt && pair.sends_early() && !is_last && !is_question;
         let backup = pair.joins_as_backup();
         let attempt = &mut pair.attempts[at];
-        (attempt.stage, attempt.since) = (Stage::Joining { tcp: None, overdue: false, backup }, now);
+        (attempt.stage, attempt.since) = (Stage::Joining { tcp: None, overdue: false, backup, is_question }, now);
         let options = JoinOptions::default().with(|join| (join.zero_rtt, join.backup) = (zero_rtt, backup));
         self.actions.push_back(Action::Join { attempt: attempt.id, options });
         if self.urgent_since.is_some() && self.view.tcp_connections >= self.view.limit {

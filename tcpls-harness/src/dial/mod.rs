@@ -292,7 +292,8 @@ impl Dialer {
         let index = self.enlist(now, path);
         self.abandon_where(index, |attempt| attempt.is_idle());
         let id = self.name();
-        let stage = Stage::Joining { tcp: Some(tcp), overdue: false, backup: self.pairs[index].joins_as_backup() };
+        let backup = self.pairs[index].joins_as_backup();
+        let stage = Stage::Joining { tcp: Some(tcp), overdue: false, backup, is_question: false };
         self.pairs[index].attempts.push(Attempt { id, since: now, stage });
     }
 

@@ -133,11 +133,13 @@ pub(super) enum Stage {
         heard: u64,
         overdue: bool,
     },
-    /// `tcp` is `None` until the driver has reported it; `backup` is how it joins.
+    /// `tcp` is `None` until the driver has reported it; `backup` is how it joins. A question (decision D233) is not overdue
+    /// before the session gives it up: another server answers with a full handshake, and many clients may ask at once.
     Joining {
         tcp: Option<ConnectionId>,
         overdue: bool,
         backup: bool,
+        is_question: bool,
     },
 }
 
@@ -286,6 +288,7 @@ impl Pair {
     pub(super) fn deadline_of(&self, attempt: &Attempt, options: &DialOptions, join_time: Duration) -> Option<Time> {
         let patience = match attempt.stage {
             _ if attempt.is_overdue() => return None,
+            Stage::Joining { is_question: true, .. } => return None,
             Stage::Connecting => self.timeout(attempt.since, options),
             Stage::Ready => READY_LIFE,
             Stage::Handshaking { .. } => (self.rtt.unwrap_or_default() * 2).saturating_add(options.patience),

@@ -227,6 +227,15 @@ fn questions_without_a_decisive_answer_are_few_and_leave_a_token() {
 }
 
 #[test]
+fn question_that_is_answered_late_is_not_asked_again_before_the_session_gives_it_up() {
+    let mut world = asking(Refusing, 4);
+    world.set(0, Swallowing);
+    world.run(Duration::from_secs(4));
+    assert_eq!((world.dials(0).len(), world.joins()), (1, 1), "many clients may ask at once");
+    assert!(world.dials(1).len() > 4, "the server may come back");
+}
+
+#[test]
 fn addresses_that_refuse_while_another_tcp_connection_answers_do_not_count() {
     let mut world = established(2);
     (world.view.can_ask, world.view.tokens) = (true, 4);
