@@ -28,11 +28,13 @@ impl Dialer {
         self.handle_failed(now, attempt);
     }
 
-    /// Whether a pair at which the server accepts no joins may be dialed. The last token is for the server itself, if
-    /// that comes back.
+    /// Whether a pair at which the server accepts no joins may be dialed. The last token is kept for the server, which may come
+    /// back, unless there was no question yet and it is time for a last resort: joins at a server that was just dying may have
+    /// spent the others.
     pub(super) fn may_ask(&self, pair: &Pair) -> bool {
         let is_there = |other: &Pair| other.is_origin && other.path.remote == pair.path.remote;
-        self.ask_at.is_some() && self.view.tokens > 1 && pair.doubts < MAX_ASKS && self.pairs.iter().any(is_there)
+        let has_token = self.view.tokens > 1 || (pair.doubts == 0 && self.has_token(pair));
+        self.ask_at.is_some() && has_token && pair.doubts < MAX_ASKS && self.pairs.iter().any(is_there)
     }
 
     /// Decides when the client asks. While a TCP connection answers, nothing that an address refuses counts.

@@ -21,7 +21,7 @@ use super::{Action, Dialer, Keep, Local, Path};
 const MAX_PATIENCE: Duration = Duration::from_secs(8);
 /// How long the last token waits for a pair without failed joins. If there is none it also waits, because a later TCP
 /// connection leaves more of the server's time limit for the join.
-const LAST_RESORT: Duration = Duration::from_secs(5);
+pub(super) const LAST_RESORT: Duration = Duration::from_secs(5);
 /// The shortest time before an alternative is dialed beside the pairs before it.
 pub(super) const ALTERNATIVE_DELAY: Duration = Duration::from_millis(250);
 /// A session without unsent data, and without delivery for this time, is quiet.
@@ -192,7 +192,7 @@ impl Dialer {
     }
 
     /// Whether the pair may have a token now.
-    fn has_token(&self, pair: &Pair) -> bool {
+    pub(super) fn has_token(&self, pair: &Pair) -> bool {
         let is_trusted = |pair: &Pair| {
             pair.doubts == 0
                 && !pair.withdrawn

@@ -3,8 +3,8 @@
 use tcpls_core::wire::ids::AddressId;
 
 use super::world::{Nature, Unroutable};
-
 use super::*;
+use crate::dial::keep::LAST_RESORT;
 
 /// A session over the first of `paths` begins at a server that accepts joins only at advertised addresses. The client knows
 /// the first `known` paths.
@@ -201,16 +201,22 @@ fn client_does_not_ask_unless_all_addresses_of_the_server_refuse() {
 }
 
 #[test]
-fn client_does_not_ask_without_resumed_joins_nor_with_its_last_token() {
-    let mut world = asking(Refusing, 1);
-    world.run(Duration::from_secs(60));
-    assert!(world.dials(0).is_empty() && world.dials(1).len() > 20);
+fn client_does_not_ask_without_resumed_joins() {
     let mut world = established(2);
     world.set(1, Refusing);
     world.view.tokens = 4;
     world.lose(FIRST, TcpFault::Reset);
     world.run(Duration::from_secs(60));
     assert!(world.dials(0).is_empty() && world.dials(1).len() > 20);
+}
+
+#[test]
+fn last_token_is_for_the_server_until_a_last_resort() {
+    let mut world = asking(Refusing, 1);
+    world.run(LAST_RESORT - Duration::from_millis(1));
+    assert!(world.dials(0).is_empty() && world.dials(1).len() > 4);
+    world.run(Duration::from_secs(1));
+    assert_eq!((world.dials(0).len(), world.joins()), (1, 1));
 }
 
 #[test]
