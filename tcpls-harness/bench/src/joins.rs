@@ -81,7 +81,7 @@ fn measure(tls: &Tls, kind: Kind, times: usize) -> Outcome<Vec<Option<Cell>>> {
         handshakes.push(handshake.as_secs_f64() * 1e6);
         joins.push(join.as_secs_f64() * 1e6);
     }
-    let median = |values: Vec<f64>| Cell::median(values.into_iter()).map(Cell::without_range);
+    let median = |values: Vec<f64>| Cell::median(values).map(Cell::without_range);
     let ratio = median(ratios).map(|ratio| ratio.with_goal(Some(Goal::AtMost(kind.goal))));
     Ok(vec![median(handshakes), median(joins), median(exchanges), ratio])
 }
