@@ -13,7 +13,7 @@ use tcpls_core::error::TcpFault;
 use tcpls_core::time::Time;
 use tcpls_core::wire::ids::ConnectionId;
 
-use super::pair::{Attempt, Failure, GRACE, Haste, Link, Live, Pair, Stage};
+use super::pair::{Attempt, Failure, GRACE, Haste, Link, Live, Pair, Purpose, Stage};
 use super::{Action, Dialer, Keep, Local, Path};
 
 /// The longest wait before another TCP connection replaces a stalled one; one that has answered for this time has
@@ -47,7 +47,7 @@ impl Dialer {
     fn keep_pairs(&mut self, now: Time) {
         for index in 0..self.pairs.len() {
             if self.urgent_since.is_none() {
-                self.give_up_overdue(now, index);
+                self.give_up_overdue(now, index, |attempt| !attempt.is_wanted());
             }
             if !self.wants(index) {
                 self.abandon_where(index, Attempt::is_idle);
@@ -220,16 +220,16 @@ impl Dialer {
     }
 
     fn join(&mut self, now: Time, index: usize) {
-        self.give_up_overdue(now, index);
-        let is_question = self.is_barred(&self.pairs[index]);
+        self.give_up_overdue(now, index, |_| true);
+        let purpose = if self.is_barred(&self.pairs[index]) { Purpose::Question } else { Purpose::Keep };
         let pair = &mut self.pairs[index];
         let Some(at) = pair.ready() else { return };
         // If nothing was sealed under its number, the last token can be used again.
         let is_last = self.urgent_since.is_some() && self.view.tokens == 1;
-        let zero_rtt = self.options.zero_rtt && pair.sends_early() && !is_last && !is_question;
+        let zero_rtt = self.options.zero_rtt && pair.sends_early() && !is_last && purpose != Purpose::Question;
         let backup = pair.joins_as_backup();
         let attempt = &mut pair.attempts[at];
-        (attempt.stage, attempt.since) = (Stage::Joining { tcp: None, overdue: false, backup, is_question }, now);
+        (attempt.stage, attempt.since) = (Stage::Joining { tcp: None, overdue: false, backup, purpose }, now);
         let options = JoinOptions::default().with(|join| (join.zero_rtt, join.backup) = (zero_rtt, backup));
         self.actions.push_back(Action::Join { attempt: attempt.id, options });
         if self.urgent_since.is_some() && self.view.tcp_connections >= self.view.limit {
@@ -239,11 +239,11 @@ impl Dialer {
         self.view.tcp_connections += 1;
     }
 
-    /// Gives up joins without an answer, whose data others can carry.
-    fn give_up_overdue(&mut self, now: Time, index: usize) {
+    /// Gives up those of the joins without an answer, whose data others can carry.
+    fn give_up_overdue(&mut self, now: Time, index: usize, those: impl Fn(&Attempt) -> bool) {
         let urgent = self.urgent_since.is_some();
         let pair = &mut self.pairs[index];
-        let overdue = pair.attempts.extract_if(.., |attempt| attempt.is_overdue());
+        let overdue = pair.attempts.extract_if(.., |attempt| attempt.is_overdue() && those(attempt));
         let overdue: Vec<Attempt> = overdue.collect();
         for attempt in overdue {
             pair.note_failed_join(now, Failure::Silence, urgent, &mut self.rng);

@@ -47,7 +47,7 @@ pub use self::order::{Action, AttemptId, DialOptions, Keep, SessionView};
 pub use self::path::{Backup, Path, PathStatus};
 pub use self::policy::{DialPolicy, MakeDialPolicy};
 
-use self::pair::{Attempt, Pair, Reach, Stage};
+use self::pair::{Attempt, Pair, Purpose, Reach, Stage};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -293,7 +293,7 @@ impl Dialer {
         self.abandon_where(index, |attempt| attempt.is_idle());
         let id = self.name();
         let backup = self.pairs[index].joins_as_backup();
-        let stage = Stage::Joining { tcp: Some(tcp), overdue: false, backup, is_question: false };
+        let stage = Stage::Joining { tcp: Some(tcp), overdue: false, backup, purpose: Purpose::Application };
         self.pairs[index].attempts.push(Attempt { id, since: now, stage });
     }
 

@@ -116,7 +116,7 @@ impl From<TcpFault> for Failure {
 pub(super) enum Reach {
     /// There was an answer, or none in time.
     Unknown,
-    /// So many in a row were refused.
+    /// The number of refused ones in a row.
     Refuses(u32),
     /// The host did not find a way.
     NoRoute,
@@ -133,14 +133,25 @@ pub(super) enum Stage {
         heard: u64,
         overdue: bool,
     },
-    /// `tcp` is `None` until the driver has reported it; `backup` is how it joins. A question (decision D233) is not overdue
-    /// before the session gives it up: another server answers with a full handshake, and many clients may ask at once.
+    /// `tcp` is `None` until the driver has reported it; `backup` is how it joins.
     Joining {
         tcp: Option<ConnectionId>,
         overdue: bool,
         backup: bool,
-        is_question: bool,
+        purpose: Purpose,
     },
+}
+
+/// What a join is for, which decides how long it may go without an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// The pair is to have a TCP connection. If it is overdue, its data is left to others.
+    Keep,
+    /// The application wants this one. It is given up for another on its pair alone, or by the session.
+    Application,
+    /// A question (decision D233). It is not overdue before the session gives it up: another server answers with a full
+    /// handshake, and many clients may ask at once.
+    Question,
 }
 
 /// A TCP connection that is being opened.
@@ -156,6 +167,11 @@ impl Attempt {
     /// Whether no session knows of it.
     pub(super) fn is_idle(&self) -> bool {
         matches!(self.stage, Stage::Connecting | Stage::Ready)
+    }
+
+    /// Whether it is a join that the application wants.
+    pub(super) fn is_wanted(&self) -> bool {
+        matches!(self.stage, Stage::Joining { purpose: Purpose::Application, .. })
     }
 
     pub(super) fn is_overdue(&self) -> bool {
@@ -288,7 +304,7 @@ impl Pair {
     pub(super) fn deadline_of(&self, attempt: &Attempt, options: &DialOptions, join_time: Duration) -> Option<Time> {
         let patience = match attempt.stage {
             _ if attempt.is_overdue() => return None,
-            Stage::Joining { is_question: true, .. } => return None,
+            Stage::Joining { purpose: Purpose::Question, .. } => return None,
             Stage::Connecting => self.timeout(attempt.since, options),
             Stage::Ready => READY_LIFE,
             Stage::Handshaking { .. } => (self.rtt.unwrap_or_default() * 2).saturating_add(options.patience),

@@ -10,10 +10,15 @@ use super::events::PathFailures;
 use crate::dial::{Local, Path, PathStatus};
 #[cfg(doc)]
 use crate::net::ClientOptions;
+#[cfg(doc)]
+use tcpls_core::config::Config;
 
 impl Session {
     /// Opens another TCP connection to `remote`, from `local`, and waits until it has joined the
     /// session. Data may use it as soon as TCP is connected.
+    ///
+    /// A join without an answer fails after [`Config::join_timeout`], or earlier if the session has another on the same path:
+    /// [`keep`](crate::dial::DialOptions::keep).
     ///
     /// Cancel safe: before TCP is connected nothing remains, and no token is spent; later the join continues by itself.
     ///
