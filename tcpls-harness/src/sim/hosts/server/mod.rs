@@ -1,33 +1,41 @@
-//! The server's host: TCP connections that are not identified yet, claims, and sessions. A client that races handshakes begins several; the
-//! applications are in the one that it chose.
+//! The server's host: TCP connections that are not identified yet, claims, and sessions. A client that races handshakes
+//! begins several; the applications are in the one that it chose.
+//!
+//! | file | subject |
+//! | --- | --- |
+//! | `mod` | the host, whose turn it is |
+//! | `arrivals` | TCP connections from their arrival to a session, a claim, or a refusal |
+//! | `claims` | claims, until their session lets them in or refuses them |
+//! | `farm` | servers behind a balancer, which pass joins on to each other |
+//! | `index` | what a socket belongs to, and those whose turn it is |
+//! | `settle` | sessions that give way to others |
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::BytesMut;
-use tcpls_core::budget::{self, HolderId, Resource};
-use tcpls_core::{Claim, ClaimId, Connection, ConnectionId, Incoming, IncomingId, Side, State, Time};
+use tcpls_core::budget::{self, HolderId};
+use tcpls_core::{ClaimId, IncomingId, Side, Time};
 
 use self::farm::Farm;
 use self::index::{At, Index, Turn};
-use super::account::{Account, Entry, SocketOwner};
+use super::account::{Account, Entry};
 use super::driver::Driver;
 use super::env::Env;
 use super::setup::Setup;
 use super::tls::Identity;
-use crate::net::account::reports::{self, CLAIM_MEMORY, PENDING_MEMORY};
 use crate::sim::deadlines::Deadlines;
 use crate::sim::network::{Network, Ready, SocketId};
 use crate::sim::rng::SimRng;
 use crate::sim::scenario::{Bounds, Scenario};
-use crate::sim::trace::{Host, Note};
+use crate::sim::trace::Host;
 
+mod arrivals;
+mod claims;
 mod farm;
 mod index;
 mod settle;
 
 const SIDE: Side = Side::Server;
-/// What a claim may send before it is authenticated, as `net::task` has it.
-const MAX_HELD: usize = 64 << 10;
 
 /// See the module's description.
 pub(crate) struct Server {
@@ -238,183 +246,4 @@ impl Server {
         }
         turn
     }
-
-    fn accept(&mut self, env: &mut Env, turn: &mut Turn) {
-        while let Some((socket, path)) = env.net.accept() {
-            env.trace.note(env.now, &Note::Accepted { socket: socket.0 });
-            let server = self.farm.select();
-            let owner = env.owners.get(&socket).copied();
-            let client = self.account.as_ref().map_or(budget::Client::ALONE, |account| account.client(owner));
-            let held = [(Resource::Pending, 1), (Resource::Descriptors, 1), (Resource::Memory, PENDING_MEMORY)];
-            let holder = self.account.as_mut().map(|account| account.enter(env.now, client, &held));
-            let (input, was_passed_on) = (BytesMut::new(), false);
-            self.meet(env.now, PendingTcp { socket, path, server, was_passed_on, input, client, holder }, turn);
-            self.settle(env);
-        }
-        for pending in self.farm.arrived(env.now) {
-            self.meet(env.now, pending, turn);
-        }
-        let late: Vec<usize> = self.endpoint_deadlines.due(env.now).collect();
-        for server in late {
-            turn.servers.insert(server);
-            self.refuse_late(env, server);
-        }
-        for number in std::mem::take(&mut turn.unidentified) {
-            let Some((mut pending, incoming)) = self.unidentified.remove(&number) else { continue };
-            turn.servers.insert(pending.server);
-            env.read(SIDE, pending.socket, &mut pending.input);
-            let known = self.farm.endpoint(pending.server).handle_bytes(env.now, incoming, &mut pending.input);
-            if known.is_none() && env.net.end(SIDE, pending.socket).is_none() {
-                self.unidentified.insert(number, (pending, incoming));
-                continue;
-            }
-            self.index.sockets.remove(&pending.socket);
-            match known {
-                Some(known) => self.admit(env, pending, known, turn),
-                None => {
-                    self.farm.endpoint(pending.server).handle_end(incoming);
-                    self.leave(&pending);
-                    env.net.close(env.now, SIDE, pending.socket);
-                }
-            }
-        }
-    }
-
-    /// A TCP connection reaches a server.
-    fn meet(&mut self, now: Time, pending: PendingTcp, turn: &mut Turn) {
-        let incoming = self.farm.endpoint(pending.server).handle_accepted(now);
-        let number = self.number();
-        self.index.sockets.insert(pending.socket, At::Unidentified(number));
-        turn.unidentified.insert(number);
-        self.unidentified.insert(number, (pending, incoming));
-    }
-
-    fn number(&mut self) -> u64 {
-        self.admitted += 1;
-        self.admitted
-    }
-
-    /// Refuses TCP connections whose ClientHello is overdue at a server.
-    fn refuse_late(&mut self, env: &mut Env, server: usize) {
-        self.farm.endpoint(server).handle_timeout(env.now);
-        while let Some((incoming, alert)) = self.farm.endpoint(server).poll_refused() {
-            let is_refused = |(_, (pending, other)): &(&u64, &(PendingTcp, IncomingId))| {
-                pending.server == server && *other == incoming
-            };
-            let number = self.unidentified.iter().find(is_refused).map(|(number, _)| *number);
-            if let Some((pending, _)) = number.and_then(|number| self.unidentified.remove(&number)) {
-                self.index.sockets.remove(&pending.socket);
-                self.leave(&pending);
-                refuse(env, &pending, &alert);
-            }
-        }
-    }
-
-    /// A TCP connection changes its kind in the account.
-    fn leave(&mut self, pending: &PendingTcp) {
-        if let (Some(account), Some(holder)) = (&mut self.account, pending.holder) {
-            account.leave(holder);
-        }
-    }
-
-    fn admit(&mut self, env: &mut Env, mut pending: PendingTcp, incoming: Incoming, turn: &mut Turn) {
-        self.leave(&pending);
-        let client = pending.client;
-        match incoming {
-            Incoming::New(session) => {
-                let tls = self.identity.server();
-                let (config, recorder) = (self.setup.config.clone(), self.setup.recorder());
-                let conn = Connection::server_with(env.now, config, tls, session, self.rng.seed(), recorder);
-                let place = Host::Server.session(pending.socket);
-                let mut driver = Driver::new(env, place, conn, &self.setup).with_handles(env.handles());
-                driver.attach(env, ConnectionId::FIRST, pending.socket, pending.path, pending.input);
-                let entry =
-                    self.account.as_mut().map(|account| account.enter_session(env.now, client, &reports::FIRST));
-                let (number, socket) = (self.sessions.len(), pending.socket);
-                self.index.sockets.insert(socket, At::Session(number));
-                self.index.ids.extend(driver.conn.session_id().map(|id| (id, number)));
-                turn.sessions.insert(number);
-                self.sessions.push(Session { driver, client, entry });
-                if let Some(SocketOwner::Client(owner)) = env.owners.get(&socket).copied()
-                    && self.chosen.get(&owner) == Some(&socket)
-                {
-                    self.serve_by(owner, number);
-                }
-            }
-            Incoming::Join(join) => {
-                let bounded = self.account.is_some();
-                let is_taken = |conn: &Connection| {
-                    let is_forgotten = bounded && conn.state() == State::Closed; // as by a listener
-                    !is_forgotten && !conn.turns_away(&join)
-                };
-                let known = self.index.ids.get(&join.session()).copied();
-                let taken = known.filter(|session| is_taken(&self.sessions[*session].driver.conn));
-                let Some(session) = taken else {
-                    pending.holder = None;
-                    return match self.farm.endpoint(pending.server).decline_join(join, &mut pending.input) {
-                        Ok(session) => self.admit(env, pending, Incoming::New(session), turn),
-                        Err(alert) => refuse(env, &pending, &alert),
-                    };
-                };
-                let claim = self.sessions[session].driver.conn.handle_join(env.now, join);
-                let held = [(Resource::Claims, 1), (Resource::Descriptors, 1), (Resource::Memory, CLAIM_MEMORY)];
-                pending.holder = self.account.as_mut().map(|account| account.enter(env.now, client, &held));
-                let number = self.number();
-                self.index.add_claim(pending.socket, number, session);
-                turn.claims.insert(number);
-                self.claims.insert(number, (pending, claim, session));
-            }
-            Incoming::Foreign(_) if pending.was_passed_on => {
-                self.complaints.push("a join was passed on to a server that does not have its session".to_owned());
-                env.net.reset(env.now, SIDE, pending.socket);
-            }
-            Incoming::Foreign(join) => self.farm.pass_on(env.now, join.session().server(), pending),
-            Incoming::Refused { alert } => refuse(env, &pending, &alert),
-        }
-    }
-
-    /// Asks those claims whose turn it is; sessions that let one in have another turn.
-    fn run_claims(&mut self, env: &mut Env, turn: &mut Turn) {
-        for number in std::mem::take(&mut turn.claims) {
-            let Some((mut pending, claim, session)) = self.claims.remove(&number) else { continue };
-            let driver = &mut self.sessions[session].driver;
-            env.trace.set_place(driver.place);
-            if pending.input.len() < MAX_HELD {
-                env.read(SIDE, pending.socket, &mut pending.input);
-            }
-            let outcome = driver.conn.handle_claim_bytes(env.now, claim, &mut pending.input);
-            let mut out = Vec::new();
-            driver.conn.poll_claim_transmit(claim, &mut out);
-            env.write(SIDE, pending.socket, &out);
-            let has_ended = outcome == Claim::Waiting && env.net.end(SIDE, pending.socket).is_some();
-            if outcome == Claim::Waiting && !has_ended {
-                if let (Some(account), Some(holder)) = (&mut self.account, pending.holder) {
-                    account.set_memory(holder, CLAIM_MEMORY + pending.input.len() as u64);
-                }
-                self.claims.insert(number, (pending, claim, session));
-                self.note_deadline(env, session);
-                continue;
-            }
-            self.index.remove_claim(pending.socket, number, session);
-            if let Claim::Authenticated(tcp) = outcome {
-                driver.conn.handle_claim_end(claim);
-                driver.attach(env, tcp, pending.socket, pending.path, std::mem::take(&mut pending.input));
-                self.leave(&pending);
-                self.index.sockets.insert(pending.socket, At::Session(session));
-                turn.sessions.insert(session);
-                continue;
-            }
-            if has_ended {
-                driver.conn.handle_claim_end(claim);
-            }
-            self.leave(&pending);
-            env.net.close(env.now, SIDE, pending.socket);
-            self.note_deadline(env, session);
-        }
-    }
-}
-
-fn refuse(env: &mut Env, pending: &PendingTcp, alert: &[u8]) {
-    env.write(SIDE, pending.socket, alert);
-    env.net.close(env.now, SIDE, pending.socket);
 }

@@ -6,7 +6,8 @@ use tcpls_core::{Endpoint, State};
 
 use super::super::account::{Holder, check_eviction};
 use super::super::env::Env;
-use super::{Entry, SIDE, Server, refuse};
+use super::arrivals::refuse;
+use super::{Entry, SIDE, Server};
 use crate::net::account::reports::{CLAIM_MEMORY, PENDING_MEMORY};
 use crate::sim::trace::{Host, Note};
 
