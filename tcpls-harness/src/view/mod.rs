@@ -34,7 +34,7 @@ mod ends;
 mod events;
 mod line;
 mod page;
-pub(crate) mod palette;
+pub mod palette;
 mod pieces;
 mod qlog;
 mod reader;

@@ -1,8 +1,7 @@
 //! The colors of TCP connections: the same on pages and in plots, and told apart with all common kinds of color blindness.
 
 /// On white, by the number of the TCP connection; they repeat. `style.css` has the same, and those for a dark page.
-#[cfg_attr(not(feature = "cli"), allow(dead_code))]
-pub(crate) const TCPS: [[u8; 3]; 6] = [
+pub const TCPS: [[u8; 3]; 6] = [
     [0x00, 0x61, 0xa8],
     [0xcc, 0x7a, 0x00],
     [0x00, 0x8f, 0x68],
@@ -11,11 +10,9 @@ pub(crate) const TCPS: [[u8; 3]; 6] = [
     [0x5b, 0x2d, 0x8a],
 ];
 /// What fails.
-#[cfg_attr(not(feature = "cli"), allow(dead_code))]
-pub(crate) const TROUBLE: [u8; 3] = [0xb9, 0x48, 0x00];
+pub const TROUBLE: [u8; 3] = [0xb9, 0x48, 0x00];
 /// Text and sums.
-#[cfg_attr(not(feature = "cli"), allow(dead_code))]
-pub(crate) const TEXT: [u8; 3] = [0x1c, 0x21, 0x28];
+pub const TEXT: [u8; 3] = [0x1c, 0x21, 0x28];
 
 #[cfg(test)]
 mod tests {

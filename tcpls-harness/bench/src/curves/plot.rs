@@ -1,6 +1,7 @@
 //! A curve as an SVG picture: what grows is drawn on a logarithmic axis.
 
 use plotters::prelude::*;
+use tcpls_harness::view::palette;
 
 use super::{Curve, Drawn, Measured};
 use crate::Outcome;
@@ -8,19 +9,17 @@ use crate::Outcome;
 const SIZE: (u32, u32) = (960, 400);
 /// The width of the part where the lines are named.
 const KEY: u32 = 230;
-/// Those of pages (`tcpls_harness::view`), which can be told apart with all common kinds of colour blindness, and more.
-const COLOURS: [RGBColor; 8] = [
-    RGBColor(0, 97, 168),
-    RGBColor(204, 122, 0),
-    RGBColor(0, 143, 104),
-    RGBColor(168, 50, 122),
-    RGBColor(47, 151, 211),
-    RGBColor(91, 45, 138),
-    RGBColor(28, 33, 40),
-    RGBColor(185, 72, 0),
-];
+/// Those of pages, and more.
+const COLOURS: [RGBColor; 8] = {
+    let [a, b, c, d, e, f] = palette::TCPS;
+    [colour(a), colour(b), colour(c), colour(d), colour(e), colour(f), colour(palette::TEXT), colour(palette::TROUBLE)]
+};
 /// The font of pages.
 const FONT: &str = "system-ui, sans-serif";
+
+const fn colour([red, green, blue]: [u8; 3]) -> RGBColor {
+    RGBColor(red, green, blue)
+}
 
 /// The picture's text.
 pub fn svg(curve: &Curve, points: &[Measured]) -> Outcome<String> {

@@ -1,6 +1,7 @@
 //! The curves as an SVG picture.
 
 use plotters::prelude::*;
+use tcpls_harness::view::palette;
 
 use super::Run;
 use crate::lab::Outcome;
@@ -8,8 +9,6 @@ use crate::lab::Outcome;
 const SIZE: (u32, u32) = (960, 360);
 /// The width of the part where the curves are named.
 const KEY: u32 = 270;
-/// The first three of pages (`tcpls_harness::view`).
-const COLORS: [RGBColor; 3] = [RGBColor(0, 97, 168), RGBColor(204, 122, 0), RGBColor(0, 143, 104)];
 /// The font of pages.
 const FONT: &str = "system-ui, sans-serif";
 
@@ -36,7 +35,8 @@ fn draw(runs: &[Run], svg: &mut String) -> Result<(), Box<dyn std::error::Error>
     mesh.light_line_style(TRANSPARENT).x_label_formatter(&|x| format!("{x}")).y_label_formatter(&|y| format!("{y}"));
     mesh.x_desc("seconds since the first byte").y_desc("Mbit/s");
     mesh.label_style((FONT, 12)).axis_desc_style((FONT, 12)).draw()?;
-    for (number, (run, color)) in (0..).zip(runs.iter().zip(COLORS)) {
+    for (number, (run, [red, green, blue])) in (0..).zip(runs.iter().zip(palette::TCPS)) {
+        let color = RGBColor(red, green, blue);
         let points = run.rates.iter().enumerate().map(|(second, rate)| (second as f64 + 0.5, *rate));
         chart.draw_series(LineSeries::new(points, color.stroke_width(2)).point_size(2))?;
         let y = 60 + 22 * number;
