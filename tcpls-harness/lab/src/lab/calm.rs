@@ -1,6 +1,7 @@
 //! Measures while nothing else disturbs: labs take turns, and what load on the machine disturbed is measured again.
 
 use std::fs::File;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -14,6 +15,15 @@ const LOCK: &str = "tcpls-lab.lock";
 const TURN: Duration = Duration::from_millis(100);
 /// How often a run is tried if the machine is too busy with other things.
 const TRIES: u32 = 4;
+
+/// Returns what is set once a signal asks this process to end, so that it can clean up.
+pub(crate) fn interruption() -> Outcome<Arc<AtomicBool>> {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register(signal, interrupted.clone())?;
+    }
+    Ok(interrupted)
+}
 
 /// Runs `once`, and repeats it, regardless of its outcome, if load on the machine disturbed it. The last attempt always
 /// counts.

@@ -4,8 +4,6 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
@@ -202,11 +200,8 @@ fn measure(args: &Args) -> Outcome {
         scratch: scratch.path().to_owned(),
         keep: args.keep.clone(),
         timeout: Duration::from_secs(args.timeout),
-        interrupted: Arc::new(AtomicBool::new(false)),
+        interrupted: calm::interruption()?,
     };
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        signal_hook::flag::register(signal, settings.interrupted.clone())?;
-    }
     let append = |path| File::options().append(true).create(true).open(path);
     let mut out = args.out.as_ref().map(append).transpose()?;
     let mut summaries = Vec::new();

@@ -5,7 +5,6 @@ mod ends;
 mod plot;
 
 use std::path::{Path as FilePath, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -98,10 +97,7 @@ struct Setting<'a> {
 /// Runs the three.
 pub(crate) fn run(args: &Args, command: String) -> Outcome {
     let (tcpls, scratch) = (find_tcpls(args.tcpls.as_deref())?, Scratch::new()?);
-    let interrupted = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        signal_hook::flag::register(signal, interrupted.clone())?;
-    }
+    let interrupted = calm::interruption()?;
     let root = scratch.path().join("root");
     std::fs::create_dir(&root)?;
     let files = Files { source: root.join("file"), directory: scratch.path().to_owned() };

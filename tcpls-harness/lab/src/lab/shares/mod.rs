@@ -5,7 +5,6 @@ mod session;
 mod table;
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -122,10 +121,7 @@ struct Run {
 /// Runs all cases.
 pub(crate) fn run(args: &Args, command: &str) -> Outcome {
     let (tcpls, scratch) = (find_tcpls(args.tcpls.as_deref())?, Scratch::new()?);
-    let interrupted = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        signal_hook::flag::register(signal, interrupted.clone())?;
-    }
+    let interrupted = calm::interruption()?;
     let root = scratch.path().join("root");
     std::fs::create_dir(&root)?;
     let files = Files { source: root.join("file"), directory: scratch.path().to_owned() };
