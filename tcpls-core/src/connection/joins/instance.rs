@@ -1,8 +1,8 @@
 //! Client: joins that a server answers with a full handshake, because it does not know the token (decision D151).
 //!
 //! Its certificate was verified, and its Session Parameters say which instance of the server it is. If that is not the one
-//! with the session, and no TCP connection of the session has answered for a second, the session is lost and ends at once. Nothing else that
-//! happens to a join ends the session.
+//! with the session, and no TCP connection of the session has answered for a second, the session is lost and ends at once.
+//! Nothing else that happens to a join ends the session.
 
 use core::time::Duration;
 

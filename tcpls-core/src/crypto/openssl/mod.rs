@@ -8,7 +8,8 @@
 //! `client` and `server` complete the user's configurations, `driver` runs the handshake over a `pipe`, `secrets` reads
 //! the key log and derives keys. ALPN negotiates TCPLS ([`alpn`](super::alpn)), or TLS extensions do (`extensions`); `flight`
 //! reads what OpenSSL ignores. `tickets` keeps a client's, `resumption` offers one and takes in those that arrive, `early`
-//! has early data of both ends; a server decides on it in `gate`, and `shared` has the sessions of several servers. `verify` has what applications add to OpenSSL's verification of certificates.
+//! has early data of both ends; a server decides on it in `gate`, and `shared` has the sessions of several servers. `verify`
+//! has what applications add to OpenSSL's verification of certificates.
 
 mod client;
 mod driver;
